@@ -1,0 +1,140 @@
+"""What the statistics say of a rollout, and what policy makes of it: the wire type of `cordon.verdicts.v1`.
+
+A verdict always carries its reason as a sentence with its numbers in it ("evidence 10^7.2 >= 10^6 needed to kill"), and
+the evidence as numbers a person can check. No data is a verdict of its own and is never health.
+"""
+
+import enum
+
+import msgspec
+
+
+class VerdictWord(enum.StrEnum):
+    """What the statistics say."""
+
+    HEALTHY = "healthy"
+    WATCHING = "watching"
+    REGRESSED = "regressed"
+    NO_DATA = "no_data"
+    ERROR = "error"
+
+
+class DecisionWord(enum.StrEnum):
+    """What policy makes of a verdict."""
+
+    PROCEED = "proceed"
+    HOLD = "hold"
+    KILL = "kill"
+    UNKNOWN = "unknown"
+
+
+class Reason(enum.StrEnum):
+    """Why, as a closed word; the sentence beside it has the numbers."""
+
+    KILL_EVIDENCE = "kill_evidence"
+    HOLD_EVIDENCE = "hold_evidence"
+    TOO_FEW_DEVICES = "too_few_devices"
+    TOO_FEW_TENANTS = "too_few_tenants"
+    ACTIVITY_LATE = "activity_late"
+    NO_TELEMETRY = "no_telemetry"
+    NO_EXPOSURE_BOUND = "no_exposure_bound"
+    NO_EXPOSURE = "no_exposure"
+    NO_CONTROL = "no_control"
+    NO_HARM_SEEN = "no_harm_seen"
+    EVIDENCE_RISING = "evidence_rising"
+    DETECTOR_FAILED = "detector_failed"
+
+
+class Method(msgspec.Struct, kw_only=True):
+    """One method's part of the evidence.
+
+    Attributes:
+        name: `rate_ratio`, `baseline` or `silence`.
+        log10_evidence: log10 of its e-value now.
+        weight: its weight in the mean of e-values.
+        events_exposed: events (crashes, silences) scored in the exposed arm.
+        events_control: the same in the control arm.
+        expected_share: mean exposed share (upper bound) over the scored events: what health would give.
+        note: one sentence for a person.
+    """
+
+    name: str
+    log10_evidence: float
+    weight: float
+    events_exposed: int = 0
+    events_control: int = 0
+    expected_share: float | None = None
+    note: str = ""
+
+
+class Evidence(msgspec.Struct, kw_only=True):
+    """The numbers behind a verdict.
+
+    Attributes:
+        log10_evidence: log10 of the combined e-value now.
+        log10_evidence_max: its highest so far; decisions latch at the first crossing.
+        log10_needed_to_hold: log10(1/alpha) for a hold.
+        log10_needed_to_kill: log10(1/alpha) for a kill.
+        tolerated_ratio: rho_0.
+        crashes_exposed: first crashes in the exposed arm, scored or not.
+        crashes_control: the same in the control arm.
+        exposed: devices exposed now.
+        at_risk_exposed: devices at risk in the exposed arm now.
+        at_risk_control: devices at risk in the control arm now.
+        rate_ratio: estimated crash-rate ratio of the arms, None while it can't be told.
+        rate_ratio_low: its 95 % lower bound.
+        rate_ratio_high: its 95 % upper bound.
+        tenants: distinct tenants among exposed crashes.
+        first_crash_ms: event time of the first exposed crash.
+        signatures: the most frequent signatures among exposed crashes, with counts.
+        cells: the cells that weigh most, with their exposed and control crashes and counts at risk.
+    """
+
+    log10_evidence: float = 0.0
+    log10_evidence_max: float = 0.0
+    log10_needed_to_hold: float
+    log10_needed_to_kill: float
+    tolerated_ratio: float
+    methods: list[Method] = []
+    crashes_exposed: int = 0
+    crashes_control: int = 0
+    exposed: int = 0
+    at_risk_exposed: int = 0
+    at_risk_control: int = 0
+    rate_ratio: float | None = None
+    rate_ratio_low: float | None = None
+    rate_ratio_high: float | None = None
+    tenants: int = 0
+    first_crash_ms: int | None = None
+    signatures: list[tuple[str, int]] = []
+    cells: list[tuple[str, int, int, int, int]] = []
+
+
+class Verdict(msgspec.Struct, kw_only=True):
+    """The latest verdict of one rollout.
+
+    Attributes:
+        at_ms: event time (the merged watermark) the verdict holds for.
+        sentence: the reason with its numbers, for a person.
+        policy: digest of the policy that decided.
+        dry_run: policy says: decide, sign, but mark as not to be obeyed.
+        steps: the watermark of each device partition that this verdict has seen.
+    """
+
+    schema: int = 1
+    rollout: str
+    vendor: str
+    product: str
+    version: str
+    at_ms: int
+    verdict: VerdictWord
+    decision: DecisionWord
+    reason: Reason
+    sentence: str
+    evidence: Evidence
+    policy: str
+    dry_run: bool = False
+    steps: list[int] = []
+
+
+verdict_decoder = msgspec.json.Decoder(Verdict)

@@ -1,0 +1,1 @@
+"""A report comes in, a cohort window goes out; owns the wire types and the shared words of all packages."""

@@ -1,0 +1,1 @@
+"""The log: the only run-time link between gateway, grouping, detectors and signals."""

@@ -1,0 +1,123 @@
+"""Every metric of Cordon, declared once: name, kind, labels and documentation.
+
+A process makes one `Metrics` and hands it to whoever counts. Naming an undeclared metric raises, in production as in
+tests, and label sets are closed words or bounded numbers: nothing a sender chooses ever becomes a label value.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+class Kind(enum.StrEnum):
+    """The Prometheus type."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric's declaration; the name is without the `cordon_` prefix."""
+
+    name: str
+    kind: Kind
+    doc: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+METRICS: tuple[Metric, ...] = (
+    Metric("reports_total", Kind.COUNTER, "Reports by outcome at the gateway.", ("outcome",)),
+    Metric("requests_refused_total", Kind.COUNTER, "Whole requests refused, by reason.", ("reason",)),
+    Metric("post_seconds", Kind.HISTOGRAM, "Time from a post's arrival to its answer.", (), _SECONDS),
+    Metric("log_append_seconds", Kind.HISTOGRAM, "Time of one durable append by the gateway.", (), _SECONDS),
+    Metric("pending_reports", Kind.GAUGE, "Reports the gateway holds that the log has not taken."),
+    Metric("ticks_total", Kind.COUNTER, "Ticks written, over all partitions."),
+    Metric("rollouts_discovered_total", Kind.COUNTER, "Rollouts nobody declared, found in reports."),
+    Metric("rollouts_refused_total", Kind.COUNTER, "Undeclared rollouts beyond a tenant's budget."),
+    Metric("grouped_total", Kind.COUNTER, "Reports by outcome in grouping.", ("outcome",)),
+    Metric("grouping_step_seconds", Kind.HISTOGRAM, "Time of one grouping step.", (), _SECONDS),
+    Metric("fleet_devices", Kind.GAUGE, "Devices in the fleet's state.", ("partition",)),
+    Metric("watermark_ms", Kind.GAUGE, "Watermark of a device partition.", ("partition",)),
+    Metric("crashes_pending", Kind.GAUGE, "Crashes read that are not yet evidence.", ("partition",)),
+    Metric("backlog_records", Kind.GAUGE, "Records a stage has not read yet.", ("stage",)),
+    Metric("detection_step_seconds", Kind.HISTOGRAM, "Time of one detection step.", (), _SECONDS),
+    Metric("verdicts_total", Kind.COUNTER, "Verdicts published.", ("verdict", "decision")),
+    Metric("rollouts_watched", Kind.GAUGE, "Rollouts under watch."),
+    Metric("killswitch_events_total", Kind.COUNTER, "Kill-switch events by decision.", ("decision",)),
+    Metric("commands_refused_total", Kind.COUNTER, "Commands from people that changed nothing.", ("reason",)),
+    Metric("stream_subscribers", Kind.GAUGE, "Open event streams."),
+    Metric("stream_cut_total", Kind.COUNTER, "Event streams cut because the subscriber was slow."),
+    Metric("deadletters_total", Kind.COUNTER, "Records dead-lettered, by reason.", ("reason",)),
+    Metric("store_rows_total", Kind.COUNTER, "Rows inserted into the store.", ("table",)),
+    Metric("store_insert_seconds", Kind.HISTOGRAM, "Time of one insert into the store.", (), _SECONDS),
+    Metric("store_failures_total", Kind.COUNTER, "Inserts the store refused; they are tried again."),
+    Metric("queries_total", Kind.COUNTER, "Queries at the read-only endpoint.", ("result",)),
+    Metric("log_bytes", Kind.GAUGE, "Size of the embedded log on disk."),
+)
+
+
+class UndeclaredMetricError(Exception):
+    """A metric was named that is not in `METRICS`: declare it there first."""
+
+
+class Metrics:
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        """Register every declared metric in a registry of its own."""
+        self.registry = CollectorRegistry()
+        self._by_name: dict[str, Counter | Gauge | Histogram] = {}
+        for metric in METRICS:
+            name = f"cordon_{metric.name}"
+            if metric.kind is Kind.HISTOGRAM:
+                self._by_name[metric.name] = Histogram(
+                    name, metric.doc, metric.labels, registry=self.registry, buckets=metric.buckets
+                )
+            else:
+                make = Counter if metric.kind is Kind.COUNTER else Gauge
+                self._by_name[metric.name] = make(name, metric.doc, metric.labels, registry=self.registry)
+
+    def _get(self, name: str, labels: dict[str, str]) -> Counter | Gauge | Histogram:
+        try:
+            found = self._by_name[name]
+        except KeyError:
+            raise UndeclaredMetricError(f"{name} is not declared in ingest/metrics.py") from None
+        return found.labels(**labels) if labels else found
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add `amount` to a counter."""
+        found = self._get(name, labels)
+        if not isinstance(found, Counter):
+            raise UndeclaredMetricError(f"{name} is not a counter")
+        found.inc(amount)
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        found = self._get(name, labels)
+        if not isinstance(found, Gauge):
+            raise UndeclaredMetricError(f"{name} is not a gauge")
+        found.set(value)
+
+    def observe(self, name: str, seconds: float, **labels: str) -> None:
+        """Add one observation to a histogram."""
+        found = self._get(name, labels)
+        if not isinstance(found, Histogram):
+            raise UndeclaredMetricError(f"{name} is not a histogram")
+        found.observe(seconds)
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return the current value of a counter or gauge; 0 where it was never set."""
+        metric = next((m for m in METRICS if m.name == name), None)
+        if metric is None:
+            raise UndeclaredMetricError(f"{name} is not declared in ingest/metrics.py")
+        return self.registry.get_sample_value(f"cordon_{name}", labels) or 0.0
+
+    def exposition(self) -> bytes:
+        """Return all metrics in Prometheus text format."""
+        return generate_latest(self.registry)

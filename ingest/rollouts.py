@@ -1,0 +1,90 @@
+"""The wire type of a rollout: what is shipped, to whom, from when; declared by a rollout system or discovered.
+
+One record of `cordon.rollouts.v1` holds the whole rollout, keyed by its id; a later record replaces it.
+"""
+
+import enum
+import hashlib
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ingest.events import SCHEMA_WRITTEN, Name, ShortName, TimeMs, UpdateKind
+
+
+class Bound(enum.StrEnum):
+    """What bounds the exposed share from above: without a bound there is no score."""
+
+    DECLARED = "declared"  # the rollout system said what it pushes to whom and when
+    OFFERED = "offered"  # every device posts `offered` before it activates the update
+    NONE = "none"  # only `installed` was ever seen: victims that die at once would count as control
+
+
+class Ring(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A rule: devices eligible for a ring get the update from a time on.
+
+    Attributes:
+        starts_at_ms: when the push to this ring begins.
+        over_seconds: how long the push takes to reach all of its share; the exposed bound rises evenly over it.
+        share: the part of the ring that is pushed to (the rest is held out), 0 to 1.
+    """
+
+    name: ShortName
+    starts_at_ms: TimeMs | None = None
+    over_seconds: Annotated[float, Meta(ge=0, le=90 * 86400)] = 0.0
+    share: Annotated[float, Meta(gt=0, le=1)] = 1.0
+
+
+class Push(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A list: these devices get the update from a time on. Behind the gateway the names are pseudonyms."""
+
+    devices: Annotated[list[Name], Meta(max_length=100_000)]
+    from_ms: TimeMs
+
+
+class RolloutDeclaration(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/rollouts`. A typo in a field name is refused, since it would change what is compared."""
+
+    vendor: ShortName
+    product: ShortName
+    update_kind: UpdateKind
+    version: ShortName
+    starts_at_ms: TimeMs | None = None
+    rings: Annotated[list[Ring], Meta(max_length=16)] = []
+    pushed: Annotated[list[Push], Meta(max_length=64)] = []
+
+
+class Rollout(msgspec.Struct, kw_only=True):
+    """A rollout as the log keeps it.
+
+    Attributes:
+        rollout: its id, the hash of product and version.
+        origin_ms: when it began: the origin from which both arms' first crashes count.
+        bound: what bounds the exposed share; a declaration beats `offered`, which beats none.
+        discovered_by: the tenant whose report revealed it; empty for declared ones. Its small budget pays for it.
+        pushed_devices: how many devices were declared by list (the lists themselves go to the device partitions).
+    """
+
+    schema: int = SCHEMA_WRITTEN
+    rollout: str
+    vendor: str
+    product: str
+    update_kind: UpdateKind
+    version: str
+    origin_ms: int
+    bound: Bound
+    rings: list[Ring] = []
+    pushed_devices: int = 0
+    declared_by: str = ""
+    discovered_by: str = ""
+    closed: bool = False
+
+
+def rollout_id(vendor: str, product: str, version: str) -> str:
+    """Return the id of the rollout of one update: `r-` and 16 hexadecimal digits of a hash of product and version."""
+    text = "\x00".join((vendor, product, version))
+    return "r-" + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+rollout_decoder = msgspec.json.Decoder(Rollout)

@@ -1,0 +1,102 @@
+"""Every setting of Cordon, declared once: name, default, range and documentation.
+
+Settings come from a TOML file (`--config`) and from the environment (`CORDON_` and the upper-case name), the latter
+winning. An unknown name or a value out of range is an error that names the setting: a typo never becomes a default.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "CORDON_"
+
+
+class SettingsError(Exception):
+    """A setting is unknown or out of its range; the message says which and what to do."""
+
+
+def _int(doc: str, low: int, high: int) -> Meta:
+    return Meta(description=doc, ge=low, le=high)
+
+
+def _float(doc: str, low: float, high: float) -> Meta:
+    return Meta(description=doc, ge=low, le=high)
+
+
+def _text(doc: str) -> Meta:
+    return Meta(description=doc, max_length=4096)
+
+
+class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The settings of one process; the descriptions are the documentation."""
+
+    data_dir: Annotated[str, _text("Folder of the embedded log, the store, keys and tokens.")] = "cordon-data"
+    lane: Annotated[str, _text("Name of this run; rollout systems obey `live` only.")] = "live"
+    host: Annotated[str, _text("Address that the reports and streams listeners bind to.")] = "127.0.0.1"
+    reports_port: Annotated[int, _int("Port of the listener that takes reports.", 0, 65535)] = 8400
+    streams_port: Annotated[int, _int("Port of the listener for verdicts and event streams.", 0, 65535)] = 8401
+    query_port: Annotated[int, _int("Port of the read-only ClickHouse HTTP endpoint on loopback.", 0, 65535)] = 8402
+    store: Annotated[bool, Meta(description="Keep raw crashes, installs and aggregates in ClickHouse (chdb).")] = True
+    device_partitions: Annotated[int, _int("Device partitions, fixed for the installation's life.", 1, 1024)] = 8
+    gateway_name: Annotated[str, _text("This gateway's name in ticks and batches.")] = "gateway-1"
+    body_bytes_max: Annotated[int, _int("Largest body as sent.", 1024, 1 << 30)] = 4 << 20
+    body_inflated_bytes_max: Annotated[int, _int("Largest body after decompression.", 1024, 1 << 30)] = 16 << 20
+    reports_per_post_max: Annotated[int, _int("Most reports in one post.", 1, 100_000)] = 5000
+    report_bytes_max: Annotated[int, _int("Largest single report.", 256, 1 << 20)] = 65536
+    pending_reports_max: Annotated[int, _int("Reports a gateway holds that the log has not taken.", 100, 10_000_000)] = 200_000
+    linger_ms: Annotated[int, _int("How long activity waits to share a log record; crashes never wait.", 0, 10_000)] = 100
+    tick_ms: Annotated[int, _int("How often the gateway writes its clock to each partition.", 10, 10_000)] = 250
+    future_skew_ms: Annotated[int, _int("How far ahead of the gateway a device clock may be.", 0, 86_400_000)] = 120_000
+    report_age_max_ms: Annotated[int, _int("How far back a report may lie.", 60_000, 365 * 86_400_000)] = 30 * 86_400_000
+    tenant_reports_per_second_max: Annotated[int, _int("Reports a second a tenant may post, with a burst of ten seconds.", 1, 10_000_000)] = 200_000
+    check_in_seconds: Annotated[int, _int("How often a device checks in when nothing is wrong.", 10, 86_400)] = 300
+    discovered_per_tenant_max: Annotated[int, _int("Undeclared rollouts one tenant may reveal in 24 hours.", 1, 10_000)] = 20
+    stream_subscribers_max: Annotated[int, _int("Open event streams.", 1, 100_000)] = 4096
+    stream_queue_max: Annotated[int, _int("Events a slow subscriber may be behind before it is cut.", 1, 100_000)] = 256
+    devices_max: Annotated[int, _int("Devices the fleet's state may hold.", 1000, 100_000_000)] = 20_000_000
+    snapshot_seconds: Annotated[int, _int("Time for one round of fleet chunks.", 1, 3600)] = 60
+    silence_seconds: Annotated[int, _int("How long after its last word a device counts as silent.", 60, 86_400)] = 900
+    blind_seconds: Annotated[int, _int("Age of the newest tick after which Cordon calls itself blind.", 1, 3600)] = 10
+    activity_late_seconds: Annotated[int, _int("How far activity may lag behind crashes before the rollout is held.", 1, 3600)] = 30
+    policy_file: Annotated[str, _text("Policy file (TOML); empty for the built-in policy.")] = ""
+    raw_retention_days: Annotated[int, _int("How long raw crashes and installs are kept in the store.", 1, 3650)] = 30
+
+
+def setting_docs() -> list[tuple[str, str, Any, str]]:
+    """Return (name, environment name, default, documentation) of every setting, for the docs page and its test."""
+    hints = get_type_hints(Settings, include_extras=True)
+    defaults = Settings()
+    return [
+        (name, PREFIX + name.upper(), getattr(defaults, name), hints[name].__metadata__[0].description)
+        for name in Settings.__struct_fields__
+    ]
+
+
+def load(environment: Mapping[str, str], config: Path | None = None, **overrides: Any) -> Settings:
+    """Build the settings from a TOML file, the environment and overrides, each winning over the one before.
+
+    Raises:
+        SettingsError: an unknown name, a wrong type or a value out of range.
+    """
+    values: dict[str, Any] = {}
+    if config is not None:
+        try:
+            values.update(tomllib.loads(config.read_text()))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"cannot read the configuration {config}: {error}") from error
+    known = set(Settings.__struct_fields__)
+    for name, text in environment.items():
+        if not name.startswith(PREFIX):
+            continue
+        if name.removeprefix(PREFIX).lower() not in known:
+            raise SettingsError(f"{name} is no setting of Cordon; `cordon settings` lists them")
+        values[name.removeprefix(PREFIX).lower()] = text
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{error}; `cordon settings` lists names, ranges and defaults") from error

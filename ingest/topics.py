@@ -1,0 +1,92 @@
+"""The log's topics, each declared once: its name, key, retention and what it carries.
+
+`Topics` gives the names of one lane. Lane `live` has the plain names; any other lane's topics stand apart
+(`cordon.replay-1.crashes.v1`), because rollout systems obey `live` only.
+"""
+
+import enum
+import re
+from dataclasses import dataclass
+
+LIVE_LANE = "live"
+_LANE = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+
+
+class Spread(enum.StrEnum):
+    """How many partitions a topic has."""
+
+    DEVICE = "device"  # the installation's partition count, fixed for its life
+    KEYED = "keyed"  # by product or rollout
+    ONE = "one"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic's declaration.
+
+    Attributes:
+        word: the name's variable part.
+        key: what the record key is, in words.
+        retention_hours: how long records are kept; None keeps them for ever.
+        compacted: only the latest record of each key is kept.
+        doc: what the topic carries.
+    """
+
+    word: str
+    spread: Spread
+    key: str
+    retention_hours: int | None
+    compacted: bool
+    doc: str
+
+
+TOPICS: tuple[Topic, ...] = (
+    Topic("intake", Spread.DEVICE, "any", 72, False, "reports as foreign producers write them"),
+    Topic("crashes", Spread.DEVICE, "none", 72, False, "batches of bsod and boot_loop reports, and ticks"),
+    Topic("activity", Spread.DEVICE, "none", 72, False, "batches of offered, installed, check_in; ticks; rollout notices"),
+    Topic("rollouts", Spread.ONE, "rollout id", None, True, "the whole rollout, declared or discovered"),
+    Topic("fleet", Spread.DEVICE, "chunk name", None, True, "packed chunks of the fleet's state"),
+    Topic("cohorts", Spread.KEYED, "product", 12, False, "cohort windows"),
+    Topic("detection", Spread.KEYED, "chunk name", None, True, "the detectors' state"),
+    Topic("verdicts", Spread.KEYED, "rollout id", None, True, "latest verdict of each rollout with its evidence"),
+    Topic("commands", Spread.KEYED, "rollout id", 24 * 42, False, "what people asked for: hold, kill, release, mute"),
+    Topic("killswitch", Spread.KEYED, "rollout id", None, False, "signed kill-switch events, numbered per rollout"),
+    Topic("switches", Spread.KEYED, "rollout id", None, True, "latest kill-switch event of each rollout"),
+    Topic("leases", Spread.KEYED, "rollout id", None, True, "signed proceed leases"),
+    Topic("deadletter", Spread.ONE, "source topic", 24 * 42, False, "what could not be used, why, and where it came from"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topic names and partition counts of one lane."""
+
+    lane: str = LIVE_LANE
+    device_partitions: int = 8
+    keyed_partitions: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a lane name that could be mistaken for another topic."""
+        if not _LANE.match(self.lane):
+            raise ValueError(f"lane {self.lane!r}: use a lower-case letter, then letters, digits or '-', 31 at most")
+
+    def name(self, word: str) -> str:
+        """Return the topic name of `word` in this lane.
+
+        Raises:
+            KeyError: no topic is declared by that word.
+        """
+        if all(topic.word != word for topic in TOPICS):
+            raise KeyError(f"no topic {word!r}; declared are {', '.join(topic.word for topic in TOPICS)}")
+        return f"cordon.{word}.v1" if self.lane == LIVE_LANE else f"cordon.{self.lane}.{word}.v1"
+
+    def partitions(self, topic: Topic) -> int:
+        """Return how many partitions `topic` has in this installation."""
+        if topic.spread is Spread.ONE:
+            return 1
+        return self.device_partitions if topic.spread is Spread.DEVICE else self.keyed_partitions
+
+
+def partition_of(pseudonym: str, partitions: int) -> int:
+    """Return the partition of a device: the first four bytes of its pseudonym modulo the partition count."""
+    return int(pseudonym[:8], 16) % partitions

@@ -1,0 +1,140 @@
+"""The wire type of cohort windows: what grouping says of one partition from one tick to the next.
+
+Grouping advances a partition from tick to tick. Each step is one `Step` record with a `CohortWindow` for every watched
+rollout in which something changed; a step without windows still says that the partition is seen. Counts at risk are
+absolute (a later window replaces them), crashes are those admitted in the step. Because steps are cut by ticks in the
+log, a partition that is read again after a failure says the same steps again: a reader that has passed `watermark_ms`
+ignores them, and a step whose `since_ms` is not the watermark the reader holds is a gap.
+
+A cell is written as text, `family|form factor|ring|boot band|recency` (for instance `22631|laptop|early|day|recent`), so
+that partitions need not share numbers. Rows are arrays on the wire, to keep a window small.
+"""
+
+import enum
+
+import msgspec
+
+from ingest.events import SCHEMA_WRITTEN
+
+
+class AtRisk(msgspec.Struct, array_like=True, frozen=True):
+    """How many devices of one cell and tenant group are at risk now, without a crash since the rollout's origin.
+
+    Attributes:
+        cell: the cell's text.
+        group: tenant group, 0 to 31.
+        exposed: devices known to be offered or on the rollout's version, or declared as pushed by list.
+        control: devices of the cell on another version of the product.
+    """
+
+    cell: str
+    group: int
+    exposed: int
+    control: int
+
+
+class FirstCrash(msgspec.Struct, array_like=True, frozen=True):
+    """A device's first crash since the rollout's origin, in either arm.
+
+    Attributes:
+        at_ms: event time, which chooses the second whose counts it is scored against.
+        exposed: 1 when the device was exposed at that time, else 0.
+        tenant: hashed tenant, so that distinct tenants can be counted beyond groups.
+        signature: module and bugcheck, version-free.
+        scored: False when its site had a crash within five minutes before: counted, but no evidence of its own.
+        kind: `bsod` or `boot_loop`.
+    """
+
+    at_ms: int
+    cell: str
+    group: int
+    exposed: int
+    tenant: int
+    signature: str
+    scored: bool
+    kind: str
+
+
+class HeardMinute(msgspec.Struct, array_like=True, frozen=True):
+    """Devices of a cell last heard in one minute, and how many of them are overdue by now.
+
+    Said twice for each minute: at its end (silent counts 0: the stratum's sizes), and when the overdue time has passed
+    (how many were not heard since). Sizes are by arm as it stood at the end of that minute.
+    """
+
+    minute_ms: int
+    cell: str
+    group: int
+    exposed: int
+    control: int
+    silent_exposed: int
+    silent_control: int
+
+
+class CohortWindow(msgspec.Struct, kw_only=True):
+    """What one partition says of one rollout in one step.
+
+    Attributes:
+        origin_ms: the origin both arms' first crashes are counted from.
+        full: `at_risk` names every cell; others are empty. Otherwise only cells that changed are named.
+        crashes: first crashes admitted in this step, in order of arrival.
+        heard: minute strata for silence, when the step passes a minute.
+        crash_total: first crashes admitted since the origin in both arms, this step included: a check on the chain.
+        exposed_total: devices exposed now, at risk or not.
+        pending: crashes of this rollout's product read but not yet evidence: the activity watermark is behind them.
+    """
+
+    rollout: str
+    vendor: str
+    product: str
+    version: str
+    origin_ms: int
+    full: bool = False
+    at_risk: list[AtRisk] = []
+    crashes: list[FirstCrash] = []
+    heard: list[HeardMinute] = []
+    crash_total: int = 0
+    exposed_total: int = 0
+    pending: int = 0
+
+
+class Step(msgspec.Struct, kw_only=True, tag_field="kind", tag="step"):
+    """One record of `cordon.cohorts.v1`: one partition's step, said to every partition of the topic.
+
+    Attributes:
+        partition: the device partition that speaks.
+        generation: the grouping owner's fence epoch; a lower one than seen is a stale owner's word and is ignored.
+        offsets: the next input offset by topic word (`activity`, `crashes`) after this step.
+        since_ms: the watermark of this partition's previous step; 0 in its first.
+        watermark_ms: everything received before this time is counted.
+        crash_watermark_ms: how far the crash topic was read; far ahead of `watermark_ms` means activity is late.
+        pending: crashes read that are not yet evidence.
+    """
+
+    schema: int = SCHEMA_WRITTEN
+    partition: int
+    generation: int
+    offsets: dict[str, int]
+    since_ms: int
+    watermark_ms: int
+    crash_watermark_ms: int
+    pending: int = 0
+    windows: list[CohortWindow] = []
+
+
+class BootBand(enum.StrEnum):
+    """Time since boot, in bands: an update's reboot brings out old faults."""
+
+    FRESH = "fresh"  # under ten minutes
+    DAY = "day"  # under 24 hours
+    OLD = "old"
+
+
+class Recency(enum.StrEnum):
+    """How lately a device was heard from; those beyond the last class are not at risk."""
+
+    RECENT = "recent"  # within 15 minutes
+    STALE = "stale"  # within 26 hours
+
+
+step_decoder = msgspec.json.Decoder(Step)

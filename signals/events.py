@@ -1,0 +1,133 @@
+"""The wire types of the kill switch: commands from people, and the event that leaves Cordon.
+
+A kill-switch event is a CloudEvent 1.0 (structured JSON) whose data is a `Switch`; on `cordon.killswitch.v1` it lies in
+a DSSE envelope signed with Ed25519. Events are numbered per rollout from 1, without holes.
+"""
+
+import enum
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from detectors.verdict import DecisionWord, Evidence
+
+EVENT_TYPE = "io.cordon.killswitch.v1"
+PAYLOAD_TYPE = "application/cloudevents+json"
+
+
+class SwitchState(enum.StrEnum):
+    """Where a rollout's kill switch stands."""
+
+    OBSERVING = "observing"
+    WATCHING = "watching"
+    HELD = "held"
+    KILLED = "killed"
+    RELEASED = "released"
+
+
+class Action(enum.StrEnum):
+    """What a person may ask for."""
+
+    HOLD = "hold"
+    KILL = "kill"
+    RELEASE = "release"
+
+
+class Command(msgspec.Struct, kw_only=True):
+    """One record of `cordon.commands.v1`: what a person asked for. HTTP handlers append these and decide nothing.
+
+    Attributes:
+        command_id: makes a repeated post harmless.
+        at_ms: when it was asked, by the gateway's clock.
+    """
+
+    schema: int = 1
+    command_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    rollout: Annotated[str, Meta(min_length=1, max_length=64)]
+    action: Action
+    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    reason: Annotated[str, Meta(min_length=1, max_length=1024)]
+    at_ms: int
+
+
+class Switch(msgspec.Struct, kw_only=True):
+    """The data of a kill-switch event.
+
+    Attributes:
+        number: 1, 2, 3 ... per rollout.
+        previous_digest: SHA-256 of the previous event's payload, hexadecimal; empty for number 1.
+        decision: what a rollout system must do.
+        cause: `detector` or `person`.
+        watermark_ms: event time the verdict held for; 0 when a person decided.
+        decided_ms: the clock of the process that decided.
+        name: who, when a person decided.
+        lane: rollout systems obey `live` only, unless they ask for another by name.
+    """
+
+    schema: int = 1
+    rollout: str
+    number: int
+    previous_digest: str
+    lane: str
+    vendor: str
+    product: str
+    version: str
+    state: SwitchState
+    previous_state: SwitchState
+    decision: DecisionWord
+    cause: Literal["detector", "person"]
+    reason: str
+    sentence: str
+    watermark_ms: int
+    decided_ms: int
+    dry_run: bool = False
+    name: str = ""
+    command_id: str = ""
+    policy: str = ""
+    evidence: Evidence | None = None
+
+
+class CloudEvent(msgspec.Struct, kw_only=True):
+    """CloudEvents 1.0 in structured JSON; `id` is rollout and number, so a repeated delivery is recognised."""
+
+    specversion: str = "1.0"
+    id: str
+    source: str
+    type: str = EVENT_TYPE
+    subject: str
+    time: str
+    datacontenttype: str = "application/json"
+    data: Switch
+
+
+class Signature(msgspec.Struct, kw_only=True):
+    """One signature of a DSSE envelope, base64."""
+
+    keyid: str
+    sig: str
+
+
+class Envelope(msgspec.Struct, kw_only=True, rename={"payload_type": "payloadType"}):
+    """A DSSE envelope; `payload` is base64 of the CloudEvent's JSON."""
+
+    payload: str
+    payload_type: str = PAYLOAD_TYPE
+    signatures: list[Signature]
+
+
+class SwitchRecord(msgspec.Struct, kw_only=True):
+    """One record of `cordon.switches.v1`: a rollout's latest event, and the signals owner's place in its inputs.
+
+    Attributes:
+        offsets: next offset by `topic word/partition` at the time the event was made.
+    """
+
+    schema: int = 1
+    envelope: Envelope
+    offsets: dict[str, int]
+
+
+envelope_decoder = msgspec.json.Decoder(Envelope)
+event_decoder = msgspec.json.Decoder(CloudEvent)
+command_decoder = msgspec.json.Decoder(Command)
