@@ -90,7 +90,9 @@ class Log(Protocol):
         """
         ...
 
-    def read(self, source: TopicPartition, offset: int, max_records: int = 500, max_bytes: int = 8 << 20) -> list[Record]:
+    def read(
+        self, source: TopicPartition, offset: int, max_records: int = 500, max_bytes: int = 8 << 20
+    ) -> list[Record]:
         """Return records from `offset` on, in order: at least one if any is there, within the bounds otherwise.
 
         Raises:
