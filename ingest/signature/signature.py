@@ -55,15 +55,19 @@ class Signature(msgspec.Struct, frozen=True):
 
 
 def signature_of(
-    bugcheck: int, parameters: Sequence[int], frames: Sequence[FrameLike], stated_module: str = ""
+    bugcheck: int, parameters: Sequence[int | str], frames: Sequence[FrameLike], stated_module: str = ""
 ) -> Signature:
     """Return the signature of one crash.
 
     Args:
         bugcheck: the stop code, raw or normalised; 0 if there was none.
-        parameters: its parameters, of which only the subcode is used here: addresses mean nothing off the device.
+        parameters: its parameters, numbers or hexadecimal text as on the wire. Only the subcode is used here: addresses
+            mean nothing off the device.
         frames: module-relative places on the stack, innermost first; those past the first 64 are not looked at.
         stated_module: the module the agent blames, may be empty.
+
+    Raises:
+        ValueError: the subcode is text but not hexadecimal; the wire types refuse such a report before it gets here.
     """
     code = normalise_bugcheck(bugcheck)
     places, telling = _read_frames(frames)
@@ -82,9 +86,12 @@ def signature_of(
     )
 
 
-def _subcode(code: int, parameters: Sequence[int]) -> int:
+def _subcode(code: int, parameters: Sequence[int | str]) -> int:
     number = bugcheck_facts(code).subcode
-    return parameters[number - 1] & _U64_MASK if number is not None and len(parameters) >= number else 0
+    if number is None or len(parameters) < number:
+        return 0
+    value = parameters[number - 1]
+    return (int(value, 16) if isinstance(value, str) else value) & _U64_MASK
 
 
 def _read_frames(frames: Sequence[FrameLike]) -> tuple[list[Frame], list[Frame]]:
