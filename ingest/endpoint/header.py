@@ -91,7 +91,7 @@ def read_header(source: DumpSource) -> DumpHeader:
     if machine is None:
         raise DumpError(
             "foreign_dump_type",
-            f"the dump's machine type {_u32(raw, 0x30):#x} is neither x64 nor arm64: report the crash from the event log",
+            f"the dump's machine type {_u32(raw, 0x30):#x} is neither x64 nor arm64: report it from the event log",
         )
     exception_code, exception_address = _u32(raw, 0xF00), _u64(raw, 0xF10)
     has_exception = exception_code not in (0, _FILLER_U32)

@@ -1,8 +1,8 @@
 """Reads the triage part of a small kernel dump: its driver lists, its saved registers and its saved stack.
 
-Second step of the dump reader, on a file that header.py has identified. Every offset, count and length in it is the writer's
-claim. Invariant: each is checked against the declared size and a limit before anything is read or allotted, and the work is
-linear in what the limits allow.
+Second step of the dump reader, on a file that header.py has identified. Every offset, count and length in it is the
+writer's claim. Invariant: each is checked against the declared size and a limit before anything is read or allotted, and
+the work is linear in what the limits allow.
 """
 
 import struct
@@ -133,7 +133,7 @@ def read_drivers(source: DumpSource, header: TriageHeader, limits: DumpLimits) -
     if header.driver_count > limits.drivers_max:
         raise DumpError(
             "too_large",
-            f"the dump lists {header.driver_count} drivers, at most {limits.drivers_max} are read: {DAMAGED}",
+            f"the dump lists {header.driver_count} drivers, over {limits.drivers_max}: {DAMAGED}",
         )
     raw = source.read(header.driver_list_offset, header.driver_count * _DRIVER_STRIDE, "driver list")
     drivers = []
