@@ -1,8 +1,8 @@
 """Reads the triage part of a small kernel dump: its driver lists, its saved registers and its saved stack.
 
 Second step of the dump reader, on a file that header.py has identified. Every offset, count and length in it is the
-writer's claim. Invariant: each is checked against the declared size and a limit before anything is read or allotted, and
-the work is linear in what the limits allow.
+writer's claim. Invariant: each is checked against the declared size and a limit before anything is read or allotted,
+and the work is linear in what the limits allow.
 """
 
 import struct
