@@ -68,10 +68,13 @@ class _Candidate(NamedTuple):
 
 Rule = Callable[[Evidence], Blame | None]
 
+# One look instead of two: it is asked for every new module of every crash.
+_NOT_ON_SIGHT: Final = KERNEL_MODULES.joined_with(GENERIC_MODULES)
+
 
 def is_third_party(module: str) -> bool:
     """Say whether a module may be blamed on sight: named, not the kernel, not generic machinery."""
-    return bool(module) and module not in KERNEL_MODULES and module not in GENERIC_MODULES
+    return bool(module) and module not in _NOT_ON_SIGHT
 
 
 def deliberate(evidence: Evidence) -> Blame | None:

@@ -32,6 +32,10 @@ class ModuleList(msgspec.Struct, frozen=True):
     def __contains__(self, module: str) -> bool:
         return module in self.names or module.startswith(self.prefixes)
 
+    def joined_with(self, other: "ModuleList") -> "ModuleList":
+        """Return the list of all modules that are in either."""
+        return ModuleList(names=self.names | other.names, prefixes=self.prefixes + other.prefixes)
+
 
 def parse_bugchecks(text: str) -> Mapping[int, BugcheckFacts]:
     """Parse bugchecks.toml's text into facts by normalised code.

@@ -25,6 +25,7 @@ DELIBERATE: Final = "<deliberate>"
 """Stands for the module of a crash that a person asked for."""
 
 _DIGEST_BYTES: Final = 8
+_U32_MASK: Final = 0xFFFF_FFFF
 _U64_MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -91,7 +92,8 @@ def _subcode(code: int, parameters: Sequence[int | str]) -> int:
     if number is None or len(parameters) < number:
         return 0
     value = parameters[number - 1]
-    return (int(value, 16) if isinstance(value, str) else value) & _U64_MASK
+    # Exception codes are sign-extended by some tools (0xffffffffc0000005) and not by others.
+    return (int(value, 16) if isinstance(value, str) else value) & _U32_MASK
 
 
 def _read_frames(frames: Sequence[FrameLike]) -> tuple[list[Frame], list[Frame]]:

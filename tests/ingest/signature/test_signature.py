@@ -34,6 +34,7 @@ def test_hexadecimal_parameters_of_the_wire_count_like_numbers() -> None:
     assert signature_of(0x1A, ["0x41792", "0x0"], JULY_19) == signature_of(0x1A, [0x41792, 0], JULY_19)
     assert signature_of(0x1A, ["0x41792"], JULY_19).frames != signature_of(0x1A, ["0x3f"], JULY_19).frames
     assert signature_of(0x1A, [], JULY_19) == signature_of(0x1A, [0], JULY_19)
+    assert signature_of(0x7E, ["0xffffffffc0000005"], JULY_19) == signature_of(0x7E, [0xC0000005], JULY_19)
 
 
 def test_addresses_in_parameters_do_not_spray_a_group() -> None:
