@@ -24,6 +24,8 @@ _DRIVER: Final = struct.Struct("<I52xQ8xI52xI4xI4x")
 _UNLOADED_STRIDE: Final = 0x38
 _UNLOADED: Final = struct.Struct("<H14x24sQQ")
 _STRING_LENGTH_BYTES: Final = 4
+# Windows keeps a string's length in bytes in 16 bits.
+_STRING_CHARS_MAX: Final = 0x7FFF
 
 # Offsets of the stack pointer and the instruction pointer in the CONTEXT of each machine.
 _CONTEXT: Final[dict[Machine, tuple[int, int]]] = {"x64": (0x98, 0xF8), "arm64": (0x100, 0x108)}
@@ -201,15 +203,15 @@ def read_stack(source: DumpSource, header: TriageHeader, limits: DumpLimits) -> 
 
 
 def _read_string(source: DumpSource, offset: int, chars_max: int) -> str:
+    """Read a string, of a long one only its end: that is where a path holds the file's name."""
     chars = source.u32(offset, "driver name's length")
-    if chars > chars_max:
+    if chars > _STRING_CHARS_MAX:
         raise DumpError("corrupt", f"a driver's name claims {chars} characters: {DAMAGED}")
-    return _decode(source.read(offset + _STRING_LENGTH_BYTES, chars * 2, "driver name"))
+    taken = min(chars, chars_max)
+    start = offset + _STRING_LENGTH_BYTES + 2 * (chars - taken)
+    return _decode(source.read(start, 2 * taken, "driver name"))
 
 
 def _decode(raw: bytes) -> str:
-    # A name that is not UTF-16 is refused like one with control characters; the driver itself still counts.
-    try:
-        return raw.decode("utf-16-le").rstrip("\0")
-    except UnicodeDecodeError:
-        return ""
+    # Halves of pairs pass here and are refused in a file's name; in the path before it they do no harm.
+    return raw.decode("utf-16-le", errors="surrogatepass").rstrip("\0")

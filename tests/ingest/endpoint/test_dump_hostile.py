@@ -146,6 +146,27 @@ def test_a_name_of_four_billion_characters_is_refused() -> None:
     assert refusal(overwrite_u32(VALID, list_offset, 0xFFFF_FFFF)).reason == "corrupt"
 
 
+def test_the_longest_name_windows_can_hold_is_read_at_its_end_and_one_longer_is_refused() -> None:
+    """A path of any length must not hide the driver, nor make the reader hold it."""
+    path = "\\a" + "\U0001f600" * 16_378 + "\\acme.sys"
+    plan = DumpPlan(bugcheck=0x133, drivers=[FakeDriver(path, CSAGENT_BASE)], stack=(CSAGENT_BASE + 0x5000,))
+    raw = build_dump(plan)
+    name_offset = read_u32(raw, read_u32(raw, TRIAGE_FIELDS["driver_list_offset"]))
+    assert read_u32(raw, name_offset) == 0x7FFF
+    assert read_triage_dump(raw).blame.module == "acme.sys"
+    assert read_triage_dump(raw, DumpLimits(name_chars_max=9)).blame.module == "acme.sys"
+    longer = overwrite_u32(raw + bytes(8), name_offset, 0x8000)
+    assert refusal(longer).reason == "corrupt"
+
+
+def test_a_stack_outside_the_dump_is_refused_even_if_the_part_read_is_inside() -> None:
+    with pytest.raises(DumpError, match="saved stack") as caught:
+        read_triage_dump(
+            overwrite_u32(VALID, TRIAGE_FIELDS["size_of_call_stack"], 0x10_0000), DumpLimits(stack_bytes_max=16)
+        )
+    assert caught.value.reason == "corrupt"
+
+
 def test_nonsense_in_the_list_of_unloaded_drivers_costs_only_that_list() -> None:
     spoiled = overwrite_u32(VALID, read_u32(VALID, TRIAGE_FIELDS["unloaded_drivers_offset"]), 0xFFFF_FFFF)
     dump = read_triage_dump(spoiled)
@@ -164,7 +185,7 @@ def test_a_dump_whose_parts_all_point_at_each_other_is_read_in_bounds() -> None:
 
 
 def test_the_worst_dump_within_the_limits_takes_bounded_memory_and_time() -> None:
-    """4,096 overlapping drivers that share one longest name, a stack over the limit: all of it pointers."""
+    """4,096 overlapping drivers that share one long name, a stack over the limit: all of it pointers."""
     drivers = [FakeDriver("a", CSAGENT_BASE, 0xFFFF_FFFF) for _ in range(4096)]
     stack = tuple(CSAGENT_BASE + 0x10 for _ in range(160_000))
     raw = bytearray(build_dump(DumpPlan(drivers=drivers, stack=stack)))

@@ -185,3 +185,9 @@ def test_what_the_builder_writes_is_read_back(plan: DumpPlan) -> None:
     ranges = {(driver.name, driver.base, driver.size_bytes) for driver in dump.drivers}
     for frame in dump.frames:
         assert any(frame.module == name and 0 <= frame.offset < size for name, _, size in ranges)
+
+
+def test_an_unloaded_driver_that_claims_all_memory_gives_no_offset_beyond_an_images_size() -> None:
+    greedy = FakeUnloaded("greedy.sys", 0, 2**64 - 1)
+    plan = DumpPlan(bugcheck=0xCE, parameters=(0, 0, 2**63, 0), unloaded=(greedy,))
+    assert read_triage_dump(build_dump(plan)).blame.module == "ntoskrnl.exe"
