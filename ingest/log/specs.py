@@ -66,12 +66,14 @@ def by_partition(specs: Iterable[TopicSpec]) -> dict[TopicPartition, TopicSpec]:
     """Return the spec of every partition.
 
     Raises:
-        LogError: a topic is declared twice or has no partition.
+        LogError: a topic is declared twice, has no partition, or is both compacted and aged.
     """
     table: dict[TopicPartition, TopicSpec] = {}
     for spec in specs:
         if spec.partitions < 1:
             raise LogError(f"topic {spec.name} has {spec.partitions} partitions: give it at least one")
+        if spec.compacted and (spec.retention_ms is not None or spec.retention_bytes_max is not None):
+            raise LogError(f"topic {spec.name} is both compacted and aged: a key's latest record is kept for ever")
         for partition in range(spec.partitions):
             if table.setdefault(TopicPartition(spec.name, partition), spec) is not spec:
                 raise LogError(f"topic {spec.name} is declared twice: remove one of the declarations")
