@@ -87,6 +87,12 @@ def test_a_crash_of_which_nothing_is_known_has_a_name_no_driver_can_take() -> No
         assert signature_of(0x50, [], [], forged).module == UNKNOWN
 
 
+def test_frames_with_unusable_names_count_for_nothing() -> None:
+    bad = [Frame("a|b.sys", 1), Frame("", 2), Frame("x" * 500, 3)]
+    assert signature_of(0x50, [], bad) == signature_of(0x50, [], [])
+    assert signature_of(0x50, [], [*bad, *JULY_19]) == signature_of(0x50, [], JULY_19)
+
+
 ANY_FRAMES = st.lists(st.builds(Frame, st.text(max_size=140), st.integers(0, 2**64)), max_size=80)
 
 
