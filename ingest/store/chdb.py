@@ -1,0 +1,139 @@
+"""ClickHouse in the process: chdb on a folder, one writer and a few read-only sessions.
+
+The composition root opens one `ChdbStore` for the sink's thread and a `ChdbReader` for people. Invariants: one process
+per folder (ClickHouse locks it), and a bounded engine: threads and memory are set at start, because two cores are
+shared with the pipeline.
+"""
+
+import re
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+import pyarrow as pa
+from chdb import ChdbError
+from chdb.session import Session
+
+from ingest.store.arrow import arrow_type, stream_of
+from ingest.store.interface import Columns, Rows, StoreError, quoted
+
+# `insert_deduplicate` off: keys make a repeated block harmless, and on a cluster ClickHouse's own deduplication would
+# skip the views of a block whose raw rows had got in before a kill.
+WRITER_SETTINGS = {
+    "max_threads": 1,
+    "max_insert_threads": 1,
+    "insert_deduplicate": 0,
+    "max_insert_block_size": 10_000_000,
+    "min_insert_block_size_rows": 10_000_000,
+    "materialized_views_ignore_errors": 0,
+    "materialize_ttl_after_modify": 0,
+}
+MEMORY_BYTES_MAX = 2 << 30
+_CODE = re.compile(r"Code: (\d+)")
+_json = msgspec.json.Decoder(list[Any])
+
+
+def store_error(error: Exception) -> StoreError:
+    """Return chdb's exception as a `StoreError` with ClickHouse's code."""
+    text = str(error)
+    found = _CODE.search(text)
+    return StoreError(text, int(found.group(1)) if found else 0)
+
+
+def open_session(path: Path, memory_bytes_max: int = MEMORY_BYTES_MAX) -> Session:
+    """Open one session on a folder; several of one process share an engine, whose limits are those of the first.
+
+    Raises:
+        StoreError: another process has the folder open, or it cannot be written.
+    """
+    limits = {
+        "max_server_memory_usage": memory_bytes_max,
+        "background_pool_size": 1,
+        "background_schedule_pool_size": 4,
+        "mark_cache_size": 64 << 20,
+    }
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        return Session(f"{path.resolve()}?{urlencode(limits)}")
+    except (OSError, ChdbError, RuntimeError) as error:
+        raise StoreError(f"cannot open the store in {path}: {error}; does another Cordon run on it?") from error
+
+
+class ChdbStore:
+    """The store of one lane on a folder; thread-safe, one statement at a time."""
+
+    def __init__(self, path: Path, database: str, memory_bytes_max: int = MEMORY_BYTES_MAX) -> None:
+        """Open the folder and create the database where it is missing.
+
+        Raises:
+            StoreError: another process has the folder open, or it cannot be written.
+        """
+        self.path = path
+        self.database = database
+        self._lock = threading.Lock()
+        self._types: dict[str, dict[str, pa.DataType]] = {}
+        self._session: Session | None = open_session(path, memory_bytes_max)
+        self.execute(f"CREATE DATABASE IF NOT EXISTS {quoted(database)}")
+        self.execute(f"USE {quoted(database)}")
+        for name, value in WRITER_SETTINGS.items():
+            self.execute(f"SET {name} = {value}")
+
+    def _open(self) -> Session:
+        if self._session is None:
+            raise StoreError("the store is closed: open it again")
+        return self._session
+
+    def execute(self, sql: str) -> None:
+        """Run one statement; see `Store.execute`."""
+        with self._lock:
+            try:
+                self._open().query(sql, "Null")
+            except (ChdbError, RuntimeError) as error:
+                raise store_error(error) from error
+
+    def insert(self, table: str, columns: Columns) -> None:
+        """Insert one block; see `Store.insert`."""
+        if not columns or not next(iter(columns.values())):
+            return
+        stream = stream_of(columns, self._types_of(table))
+        names = ", ".join(quoted(name) for name in columns)
+        with self._lock:
+            try:
+                with self._open().send_insert(f"INSERT INTO {quoted(table)} ({names})", "ArrowStream") as inserter:
+                    inserter.append(stream)
+                    inserter.finish()
+            except (ChdbError, RuntimeError) as error:
+                raise store_error(error) from error
+
+    def _types_of(self, table: str) -> dict[str, pa.DataType]:
+        if table not in self._types:
+            found = self.query(
+                "SELECT name, type FROM system.columns WHERE database = {database:String} AND table = {table:String}"
+                " AND type NOT LIKE 'AggregateFunction%'",
+                {"database": self.database, "table": table},
+            )
+            if not found.rows:
+                raise StoreError(f"no table {table} in {self.database}: run the migrations")
+            self._types[table] = {name: arrow_type(of) for name, of in found.rows}
+        return self._types[table]
+
+    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> Rows:
+        """Return the answer; see `Store.query`."""
+        texts = {name: str(value) for name, value in (parameters or {}).items()}
+        with self._lock:
+            try:
+                answer = self._open().query(sql, "JSONCompactEachRowWithNames", params=texts)
+            except (ChdbError, RuntimeError) as error:
+                raise store_error(error) from error
+            lines = [_json.decode(line) for line in answer.bytes().splitlines() if line]
+        return Rows(lines[0], lines[1:]) if lines else Rows([], [])
+
+    def close(self) -> None:
+        """Release the folder, once no reader is open either; see `Store.close`."""
+        with self._lock:
+            if self._session is not None:
+                self._session.close()
+                self._session = None
