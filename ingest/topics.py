@@ -6,6 +6,7 @@
 
 import enum
 import re
+import zlib
 from dataclasses import dataclass
 
 LIVE_LANE = "live"
@@ -90,3 +91,8 @@ class Topics:
 def partition_of(pseudonym: str, partitions: int) -> int:
     """Return the partition of a device: the first four bytes of its pseudonym modulo the partition count."""
     return int(pseudonym[:8], 16) % partitions
+
+
+def keyed_partition_of(key: str, partitions: int) -> int:
+    """Return the partition of a product or rollout: CRC-32 of the key modulo the partition count."""
+    return zlib.crc32(key.encode()) % partitions

@@ -62,6 +62,7 @@ class Switch(msgspec.Struct, kw_only=True):
         watermark_ms: event time the verdict held for; 0 when a person decided.
         decided_ms: the clock of the process that decided.
         name: who, when a person decided.
+        armed: the detector may still move this switch; False for good once a person released it.
         lane: rollout systems obey `live` only, unless they ask for another by name.
     """
 
@@ -82,6 +83,7 @@ class Switch(msgspec.Struct, kw_only=True):
     watermark_ms: int
     decided_ms: int
     dry_run: bool = False
+    armed: bool = True
     name: str = ""
     command_id: str = ""
     policy: str = ""
@@ -128,6 +130,25 @@ class SwitchRecord(msgspec.Struct, kw_only=True):
     offsets: dict[str, int]
 
 
+class SwitchPlace(msgspec.Struct, kw_only=True):
+    """The other record of `cordon.switches.v1`, one a partition, under a key that no rollout has (`@place/0`).
+
+    It says how far the signals owner has read and what became of the last commands, events or not: a refused command
+    that comes again after a restart must stay refused.
+
+    Attributes:
+        offsets: next offset by `topic word/partition`; for `killswitch` the place from which a restart
+            reads to the end.
+        commands: the last commands' ids with what became of each, oldest first; bounded.
+    """
+
+    schema: int = 1
+    offsets: dict[str, int]
+    commands: list[tuple[str, str]]
+
+
 envelope_decoder = msgspec.json.Decoder(Envelope)
 event_decoder = msgspec.json.Decoder(CloudEvent)
 command_decoder = msgspec.json.Decoder(Command)
+record_decoder = msgspec.json.Decoder(SwitchRecord)
+place_decoder = msgspec.json.Decoder(SwitchPlace)

@@ -1,0 +1,53 @@
+"""What a rollout is called: looked up in the rollouts topic when a person acts before any verdict was given.
+
+Invariant: it reads the topic to its end before it says that a rollout is unknown, so a rollout declared a moment before
+a command on it is found.
+"""
+
+import msgspec
+
+from ingest.log.interface import Log, TopicPartition
+from ingest.rollouts import rollout_decoder
+
+NAMES_MAX = 100_000
+
+
+class RolloutNames:
+    """Vendor, product and version by rollout id; reads the topic on demand and keeps its place."""
+
+    def __init__(self, log: Log, source: TopicPartition) -> None:
+        """Take the log and the rollouts partition; nothing is read before it is needed."""
+        self._log = log
+        self._source = source
+        self._offset: int | None = None
+        self._names: dict[str, tuple[str, str, str]] = {}
+
+    def find(self, rollout: str) -> tuple[str, str, str] | None:
+        """Return (vendor, product, version), or None if the log has no such rollout.
+
+        Raises:
+            LogUnavailableError: the log cannot be read.
+        """
+        if rollout not in self._names:
+            self._catch_up()
+        return self._names.get(rollout)
+
+    def _catch_up(self) -> None:
+        if self._offset is None:
+            self._offset = self._log.bounds(self._source)[0]
+        while records := self._log.read(self._source, self._offset):
+            for record in records:
+                self._take(record.value)
+            self._offset = records[-1].offset + 1
+
+    def _take(self, value: bytes | None) -> None:
+        if value is None:
+            return
+        try:
+            found = rollout_decoder.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # Whoever owns the topic dead-letters what it can't read; here it only means a name that is not known.
+            return
+        self._names[found.rollout] = (found.vendor, found.product, found.version)
+        while len(self._names) > NAMES_MAX:
+            self._names.pop(next(iter(self._names)))
