@@ -49,7 +49,7 @@ class Checkpointer:
                     return
                 try:
                     if connection is None:
-                        connection = schema.connect(self._path, writes=True)
+                        connection = schema.connect(self._path, writes=False)
                     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                 except sqlite3.Error as error:
                     _logger.warning("the log's checkpoint failed (%s); the next will catch up: check the disk", error)

@@ -148,5 +148,7 @@ def _vacuum_due(reader: sqlite3.Connection) -> bool:
 
 def vacuum(transaction: Transaction) -> bool:
     """Move some pages from the file's end into free ones and cut it."""
-    transaction.connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES_PER_STEP})").fetchall()
+    for _ in range(VACUUM_PAGES_PER_STEP):
+        # SQLite frees one page each time the statement is stepped, and Python's module steps it once.
+        transaction.connection.execute("PRAGMA incremental_vacuum(1)")
     return True

@@ -47,22 +47,27 @@ def row_id(number: int, offset: int) -> int:
 
 
 def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
-    """Open a connection with this log's settings; statements commit by themselves unless BEGIN was said."""
+    """Open a connection with this log's settings; statements commit by themselves unless BEGIN was said.
+
+    Args:
+        path: the file; only the writer may be the first to open it.
+        writes: whether this is the writer.
+    """
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
     )
-    # These two hold for a new file only, before its first table.
-    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    connection.execute("PRAGMA journal_mode = WAL")
+    if writes:
+        # The first two hold for a new file only, before its first table. All three would make a reader wait for a
+        # writer's lock, and they are kept in the file.
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB if writes else CACHE_KIB // 8}")
     connection.execute(f"PRAGMA mmap_size = {0 if writes else MMAP_BYTES}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_BYTES_MAX // PAGE_BYTES if writes else 0}")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
-    if not writes:
-        connection.execute("PRAGMA query_only = ON")
     return connection
 
 

@@ -1,7 +1,7 @@
 """A child process for fault tests: appends numbered records from several threads until it is killed.
 
-Each acknowledged append is printed as one line, `writer number offsets...`, after the log said it is durable. A record's
-value names its writer and number and carries a checksum over a body, so a torn or foreign value shows.
+Each acknowledged append is printed as one line, `writer number offsets...`, after the log said it is durable. A value
+names its writer and number and carries a checksum over a body, so a torn or foreign value shows.
 
 Run as `python log_writer.py DIRECTORY WRITERS FIRST_NUMBER`.
 """

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from support import log_writer
 
 from ingest.clock import WallClock
 from ingest.log.embedded import EmbeddedLog
 from ingest.log.interface import TopicPartition
 from ingest.log.schema import FILE_NAME
+from support import log_writer
 
 ROUNDS = 12
 WRITERS = 3
@@ -46,7 +46,8 @@ def _check(directory: Path, acknowledged: dict[tuple[int, int], list[int]]) -> N
             source = TopicPartition("fault.events", partition)
             first, end = log.bounds(source)
             assert first == 0
-            records, offset = {}, 0
+            records: dict[int, tuple[int, int]] = {}
+            offset = 0
             while got := log.read(source, offset, 1000):
                 records |= {record.offset: log_writer.parse(record.value or b"") for record in got}
                 offset = got[-1].offset + 1
@@ -55,7 +56,9 @@ def _check(directory: Path, acknowledged: dict[tuple[int, int], list[int]]) -> N
                 numbers = [number for owner, number in records.values() if owner == writer]
                 assert numbers == sorted(set(numbers)), "each writer's order is kept"
             for (writer, number), offsets in acknowledged.items():
-                assert records[offsets[partition]] == (writer, number), "what was acknowledged is where it was said to be"
+                assert records[offsets[partition]] == (writer, number), (
+                    "what was acknowledged is where it was said to be"
+                )
             seen.append(set(records.values()))
         assert seen[0] == seen[1] == seen[2], "an append is whole or absent"
         assert len(seen[0]) <= len(acknowledged) + ROUNDS * WRITERS, "at most one unanswered append a writer and round"
