@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ingest.events import SCHEMA_WRITTEN, Name, ShortName, TimeMs, UpdateKind
+from ingest.events import SCHEMA_WRITTEN, Name, Optional64, ShortName, TimeMs, UpdateKind
 
 
 class Bound(enum.StrEnum):
@@ -37,8 +37,13 @@ class Ring(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Push(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A list: these devices get the update from a time on. Behind the gateway the names are pseudonyms."""
+    """A list: these devices get the update from a time on. Behind the gateway the names are pseudonyms.
 
+    Attributes:
+        tenant: whose devices they are; may be left out by a token that speaks for one tenant only.
+    """
+
+    tenant: Optional64 = ""
     devices: Annotated[list[Name], Meta(max_length=100_000)]
     from_ms: TimeMs
 
@@ -64,6 +69,7 @@ class Rollout(msgspec.Struct, kw_only=True):
         bound: what bounds the exposed share; a declaration beats `offered`, which beats none.
         discovered_by: the tenant whose report revealed it; empty for declared ones. Its small budget pays for it.
         pushed_devices: how many devices were declared by list (the lists themselves go to the device partitions).
+        pushed_lists: digests of those lists, so that a declaration sent again is not counted again.
     """
 
     schema: int = SCHEMA_WRITTEN
@@ -76,6 +82,7 @@ class Rollout(msgspec.Struct, kw_only=True):
     bound: Bound
     rings: list[Ring] = []
     pushed_devices: int = 0
+    pushed_lists: list[str] = []
     declared_by: str = ""
     discovered_by: str = ""
     closed: bool = False

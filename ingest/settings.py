@@ -48,6 +48,8 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     reports_per_post_max: Annotated[int, _int("Most reports in one post.", 1, 100_000)] = 5000
     report_bytes_max: Annotated[int, _int("Largest single report.", 256, 1 << 20)] = 65536
     pending_reports_max: Annotated[int, _int("Reports a gateway holds that the log has not taken.", 100, 10_000_000)] = 200_000
+    pending_bytes_max: Annotated[int, _int("Bytes of posts a gateway holds: being received, or not yet in the log.", 1 << 20, 1 << 36)] = 256 << 20
+    body_seconds_max: Annotated[int, _int("How long the body of a post may take to arrive.", 1, 600)] = 30
     linger_ms: Annotated[int, _int("How long activity waits to share a log record; crashes never wait.", 0, 10_000)] = 100
     tick_ms: Annotated[int, _int("How often the gateway writes its clock to each partition.", 10, 10_000)] = 250
     future_skew_ms: Annotated[int, _int("How far ahead of the gateway a device clock may be.", 0, 86_400_000)] = 120_000

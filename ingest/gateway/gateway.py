@@ -1,0 +1,289 @@
+"""The gateway itself, without HTTP: what a post, a declaration or a driven clock does, in order.
+
+Wires the stages round one event loop: parse, throttle, coalesce, discover, tick. HTTP handlers and, later, the intake
+consumer are thin shells round it. The invariant: an answer says `accepted` only of what the log has durably.
+"""
+
+import asyncio
+import logging
+import zlib
+from collections import Counter
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from ingest.clock import Clock, DrivenClock
+from ingest.gateway.coalesce import CoalesceLimits, Coalescer, draining
+from ingest.gateway.discovery import RolloutBook, pushed_list
+from ingest.gateway.parse import Parsed, ParseLimits, Refused, parse
+from ingest.gateway.pseudonym import Pseudonyms
+from ingest.gateway.records import PushedList, RecordWriter
+from ingest.gateway.recover import read_last_tick, read_rollouts
+from ingest.gateway.refusal import RequestRefusedError
+from ingest.gateway.tenants import Principal, Role, TokenBook, TokenBookError
+from ingest.gateway.throttle import Throttle
+from ingest.log.interface import Log
+from ingest.metrics import Metrics
+from ingest.outcome import Outcome, Refusal
+from ingest.rollouts import Rollout, RolloutDeclaration
+from ingest.settings import Settings
+from ingest.topics import LIVE_LANE, Topics
+
+logger = logging.getLogger(__name__)
+
+# Under full load devices are asked to come back this many times later than usual.
+CHECK_IN_STRETCH_MAX = 10
+_JITTER = 0.1
+_WAIT_SECONDS_MAX = 600.0
+_declaration_decoder = msgspec.json.Decoder(RolloutDeclaration)
+
+
+class Progress(Protocol):
+    """Tells how far the stages behind the gateway have come; a replay waits for it."""
+
+    async def reached(self, at_ms: int) -> None:
+        """Return once everything received before `at_ms` has been through to the verdicts."""
+        ...
+
+
+class Answer(NamedTuple):
+    """What is said to a post: how many were taken, which were not, and when to check in next."""
+
+    accepted: int
+    refused: list[Refused]
+    next_check_in_seconds: int
+
+
+class Gateway:
+    """Takes posts to the log."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        log: Log,
+        topics: Topics,
+        clock: Clock,
+        metrics: Metrics,
+        tokens: TokenBook,
+        pseudonym_key: bytes,
+        progress: Progress | None = None,
+    ) -> None:
+        """Wire the stages; nothing is read or written before `start`.
+
+        Args:
+            settings: limits, names and times.
+            log: has the topics of `topics`.
+            topics: the lane's names and partition counts.
+            clock: a `DrivenClock` writes ticks only when driven; any other ticks by itself.
+            metrics: the process's.
+            tokens: who may post.
+            pseudonym_key: the installation's, from `load_key`.
+            progress: what `drive` waits for; None waits for nothing.
+        """
+        self.settings = settings
+        self.metrics = metrics
+        self.tokens = tokens
+        self.topics = topics
+        self._log = log
+        self._clock = clock
+        self._progress = progress
+        self._pseudonyms = Pseudonyms(pseudonym_key)
+        self._limits = ParseLimits(
+            reports_max=settings.reports_per_post_max,
+            report_bytes_max=settings.report_bytes_max,
+            future_skew_ms=settings.future_skew_ms,
+            age_max_ms=settings.report_age_max_ms,
+        )
+        self._throttle = Throttle(clock, settings.tenant_reports_per_second_max)
+        self.book = RolloutBook(clock, metrics, settings.discovered_per_tenant_max)
+        limits = CoalesceLimits(settings.pending_reports_max, settings.pending_bytes_max, settings.linger_ms)
+        writer = RecordWriter(topics, settings.gateway_name)
+        self._coalescer = Coalescer(log, writer, clock, metrics, self.book, self._pseudonyms, limits)
+        self._started = False
+        self._draining = False
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load known rollouts and the last own tick, write a first tick, and tick from now on.
+
+        Raises:
+            LogError: the log cannot be read.
+        """
+        self.book.load(await asyncio.to_thread(read_rollouts, self._log, self.topics))
+        last_tick_ms = await asyncio.to_thread(read_last_tick, self._log, self.topics, self.settings.gateway_name)
+        self._coalescer.start(last_tick_ms)
+        self._started = True
+        if not isinstance(self._clock, DrivenClock):
+            self._coalescer.tick()
+            self._ticker = asyncio.create_task(self._tick_for_ever())
+
+    async def drain(self) -> None:
+        """Refuse new posts, write everything held and a last tick; afterwards nothing reaches the log any more."""
+        self._draining = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+        await self._coalescer.close()
+
+    def problems(self) -> list[str]:
+        """Return why the gateway is not ready; empty when it is."""
+        found = []
+        if not self._started:
+            found.append("it has not started yet")
+        if self._draining:
+            found.append("it is draining")
+        if not self._coalescer.log_ok:
+            found.append("the log did not take the last append")
+        return found
+
+    def admit(self, principal: Principal) -> None:
+        """Refuse a post before its body is read, if it is plain that nothing of it could be taken.
+
+        Raises:
+            RequestRefusedError: forbidden, draining, or over the rate.
+        """
+        if Role.REPORT not in principal.roles:
+            raise RequestRefusedError(Refusal.FORBIDDEN, f"token {principal.name!r} lacks the role `report`")
+        if self._draining or not self._started:
+            raise draining()
+        if principal.tenant and self._throttle.empty(principal.tenant):
+            raise self._throttled(1)
+
+    async def post(self, body: bytes, ndjson: bool, principal: Principal) -> Answer:
+        """Take one post; return once what was accepted is durable.
+
+        Args:
+            body: the inflated body.
+            ndjson: one JSON object a line; else one object or an array.
+            principal: who posts; `admit` let him in.
+
+        Raises:
+            RequestRefusedError: nothing was acknowledged.
+        """
+        parsed = parse(body, ndjson, self._limits, self._clock.now_ms(), principal)
+        if parsed.reports:
+            parsed = self._throttled_part(parsed, principal)
+            await self._coalescer.add(parsed.reports, principal.tenant, len(body))
+        self._count(parsed)
+        return Answer(len(parsed.reports), parsed.refused, self.next_check_in_seconds(body))
+
+    def _throttled_part(self, parsed: Parsed, principal: Principal) -> Parsed:
+        """Return what the tenants' rates leave of a post, the rest refused.
+
+        Raises:
+            RequestRefusedError: they leave nothing.
+        """
+        wanted = (
+            {principal.tenant: len(parsed.reports)}
+            if principal.tenant
+            else Counter(report.tenant for report in parsed.reports)
+        )
+        granted = {tenant: self._throttle.take(tenant, count) for tenant, count in wanted.items()}
+        if granted == wanted:
+            return parsed
+        if not any(granted.values()):
+            raise self._throttled(max(wanted.values()))
+        kept, indices, refused = [], [], list(parsed.refused)
+        for index, report in zip(parsed.indices, parsed.reports, strict=True):
+            tenant = report.tenant or principal.tenant
+            if granted[tenant] > 0:
+                granted[tenant] -= 1
+                kept.append(report)
+                indices.append(index)
+            else:
+                refused.append(Refused(index, Outcome.THROTTLED, f"tenant {tenant!r} is over its rate: post it again"))
+        return Parsed(kept, indices, sorted(refused))
+
+    def _throttled(self, wanted: int) -> RequestRefusedError:
+        return RequestRefusedError(
+            Refusal.THROTTLED,
+            f"over {self.settings.tenant_reports_per_second_max} reports a second: post again later",
+            self._throttle.retry_after_seconds(wanted),
+        )
+
+    def _count(self, parsed: Parsed) -> None:
+        if parsed.reports:
+            self.metrics.count("reports_total", len(parsed.reports), outcome=Outcome.ACCEPTED)
+        for outcome, count in Counter(item.reason for item in parsed.refused).items():
+            self.metrics.count("reports_total", count, outcome=outcome)
+
+    def next_check_in_seconds(self, body: bytes) -> int:
+        """Return when a sender should check in next: later the fuller the gateway, spread by a hash of his post."""
+        stretch = 1 + (CHECK_IN_STRETCH_MAX - 1) * min(1.0, self._coalescer.load)
+        jitter = 1 + _JITTER * (zlib.crc32(body[:1024]) / 0x7FFF_FFFF - 1)
+        return max(1, round(self.settings.check_in_seconds * stretch * jitter))
+
+    async def declare(self, body: bytes, principal: Principal) -> tuple[Rollout, bool]:
+        """Take a rollout's declaration; return the rollout and whether it is new, once it is durable.
+
+        Raises:
+            RequestRefusedError: not a declaration, forbidden, contradictory, or not written. Declarations may be
+                repeated: the same one changes nothing.
+        """
+        if Role.ROLLOUT not in principal.roles:
+            raise RequestRefusedError(Refusal.FORBIDDEN, f"token {principal.name!r} lacks the role `rollout`")
+        if self._draining or not self._started:
+            raise draining()
+        pushed = await asyncio.to_thread(self._prepare, body, principal)
+        rollout, created, announcement = self.book.declare(pushed[0], principal.name, pushed[1])
+        if announcement is not None:
+            await self._coalescer.announce(announcement)
+        return rollout, created
+
+    def _prepare(self, body: bytes, principal: Principal) -> tuple[RolloutDeclaration, list[PushedList]]:
+        """Decode a declaration and turn its lists into pseudonyms: up to millions, so not on the event loop."""
+        try:
+            declaration = _declaration_decoder.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise RequestRefusedError(Refusal.BAD_REQUEST, f"not a rollout declaration: {str(error)[:200]}") from error
+        if b"\\u0000" in body:
+            raise RequestRefusedError(Refusal.BAD_REQUEST, "a text holds a NUL character: remove it")
+        lists = []
+        for push in declaration.pushed:
+            if not principal.speaks_for(push.tenant):
+                detail = f"this token may not push to devices of tenant {push.tenant!r}: name one it speaks for"
+                raise RequestRefusedError(Refusal.FORBIDDEN, detail)
+            tenant = push.tenant or principal.tenant
+            names = (self._pseudonyms.of(tenant, device) for device in push.devices)
+            lists.append(pushed_list(names, push.from_ms, self.topics.device_partitions))
+        return declaration, lists
+
+    async def drive(self, at_ms: int, wait_for_ms: int | None, principal: Principal) -> int:
+        """Drive the clock of a lane that is not live, write everything held and a tick, and wait for the stages behind.
+
+        Returns:
+            The clock's time.
+
+        Raises:
+            RequestRefusedError: the live lane, no role, a clock that would go back, or stages that did not follow.
+        """
+        if Role.DRIVE not in principal.roles:
+            raise RequestRefusedError(Refusal.FORBIDDEN, f"token {principal.name!r} lacks the role `drive`")
+        if self.topics.lane == LIVE_LANE or not isinstance(self._clock, DrivenClock):
+            raise RequestRefusedError(
+                Refusal.FORBIDDEN, "the live lane goes by the wall clock: replay in a lane of its own"
+            )
+        if self._draining or not self._started:
+            raise draining()
+        if at_ms < max(self._clock.now_ms(), self._coalescer.last_tick_ms):
+            floor = max(self._clock.now_ms(), self._coalescer.last_tick_ms)
+            raise RequestRefusedError(Refusal.CONFLICT, f"the clock stands at {floor} ms and cannot go back to {at_ms}")
+        self._clock.drive_to(at_ms)
+        await self._coalescer.flush(tick=True)
+        if wait_for_ms is not None and self._progress is not None:
+            try:
+                await asyncio.wait_for(self._progress.reached(wait_for_ms), _WAIT_SECONDS_MAX)
+            except TimeoutError:
+                detail = f"the stages behind the gateway did not reach {wait_for_ms} ms in time"
+                raise RequestRefusedError(Refusal.OVERLOADED, detail, 10) from None
+        return self._clock.now_ms()
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.tick_ms / 1000)
+            self._coalescer.tick()
+            try:
+                if self.tokens.reload_if_changed():
+                    logger.info("tokens were read again")
+            except TokenBookError as error:
+                logger.error("the token file is broken, tokens stay as they were: %s", error)
