@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import msgspec
@@ -43,7 +43,7 @@ def store_error(error: Exception) -> StoreError:
     return StoreError(text, int(found.group(1)) if found else 0)
 
 
-def open_session(path: Path, memory_bytes_max: int = MEMORY_BYTES_MAX) -> Session:
+def open_session(path: Path, memory_bytes_max: int = MEMORY_BYTES_MAX) -> Any:
     """Open one session on a folder; several of one process share an engine, whose limits are those of the first.
 
     Raises:
@@ -57,7 +57,8 @@ def open_session(path: Path, memory_bytes_max: int = MEMORY_BYTES_MAX) -> Sessio
     }
     try:
         path.mkdir(parents=True, exist_ok=True)
-        return Session(f"{path.resolve()}?{urlencode(limits)}")
+        # chdb's Session has no annotations.
+        return cast(Any, Session)(f"{path.resolve()}?{urlencode(limits)}")
     except (OSError, ChdbError, RuntimeError) as error:
         raise StoreError(f"cannot open the store in {path}: {error}; does another Cordon run on it?") from error
 
@@ -75,13 +76,13 @@ class ChdbStore:
         self.database = database
         self._lock = threading.Lock()
         self._types: dict[str, dict[str, pa.DataType]] = {}
-        self._session: Session | None = open_session(path, memory_bytes_max)
+        self._session: Any = open_session(path, memory_bytes_max)
         self.execute(f"CREATE DATABASE IF NOT EXISTS {quoted(database)}")
         self.execute(f"USE {quoted(database)}")
         for name, value in WRITER_SETTINGS.items():
             self.execute(f"SET {name} = {value}")
 
-    def _open(self) -> Session:
+    def _open(self) -> Any:
         if self._session is None:
             raise StoreError("the store is closed: open it again")
         return self._session

@@ -28,6 +28,10 @@ class StoreError(Exception):
         self.code = code
 
 
+class StoreMismatchError(StoreError):
+    """The store was filled from another log: its rows and this log's would be mistaken for each other."""
+
+
 class StoreBusyError(StoreError):
     """All readers are taken; ask again in a moment."""
 

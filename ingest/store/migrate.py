@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations ${on_cluster}
 ENGINE = ${replicated}ReplacingMergeTree ORDER BY number
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1
 """
+_APPLIED = "SELECT number, name, checksum, applied_at FROM schema_migrations FINAL ORDER BY number"
 
 
 class MigrationError(StoreError):
@@ -123,7 +124,7 @@ class Migrator:
             MigrationError: an applied one was edited, or the database is newer than this Cordon.
         """
         self.store.execute(Template(_BOOKKEEPING).substitute(self._words))
-        rows = self.store.query("SELECT number, name, checksum, applied_at FROM schema_migrations FINAL ORDER BY number")
+        rows = self.store.query(_APPLIED)
         applied = {int(row[0]): row for row in rows.rows}
         for number in sorted(applied.keys() - {migration.number for migration in self._migrations}):
             raise MigrationError(

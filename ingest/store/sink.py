@@ -1,0 +1,258 @@
+"""The sink: a consumer group of its own that copies the lane's topics into the store, in one thread.
+
+Reads the log, decodes into a block, and writes it: plan, rows, dead letters, commit, in this order. Invariants: exact
+under SIGKILL between any two of these steps (see `blocks`); at most `rows_max` rows and one read more are held, the log
+keeps the backlog; an insert that fails is tried again until it succeeds or the sink is stopped; nothing is skipped.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ingest.clock import Clock
+from ingest.log.interface import FencedError, Log, LogError, OffsetGoneError, Record, TopicPartition
+from ingest.metrics import Metrics
+from ingest.store.blocks import Plans, Span
+from ingest.store.deadletter import entries_of
+from ingest.store.decode import decode_into, decoders
+from ingest.store.interface import Store, StoreError, StoreMismatchError
+from ingest.store.rows import Block, DeadLetter
+from ingest.topics import TOPICS, Topics
+
+GROUP = "store"
+# In this order of reading: crashes before the flood of check-ins.
+WORDS = ("crashes", "killswitch", "verdicts", "rollouts", "activity")
+_logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class SinkLimits:
+    """How much a block may hold and how long it may wait.
+
+    Attributes:
+        rows_max: rows to insert in one block; the buffer's bound.
+        reports_max: reports in one block, those only counted too: what is read again at most after a kill.
+        linger_seconds: how long crashes and history wait for company.
+        activity_linger_seconds: the same for activity alone: longer, so that check-ins fold into fewer minute rows.
+        read_records_max: records of one partition in one read.
+        read_bytes_max: bytes of one partition in one read.
+        backoff_seconds: first pause after a failure; doubles.
+        backoff_seconds_max: longest pause.
+    """
+
+    rows_max: int = 100_000
+    reports_max: int = 400_000
+    linger_seconds: float = 1.0
+    activity_linger_seconds: float = 3.0
+    read_records_max: int = 128
+    read_bytes_max: int = 4 << 20
+    backoff_seconds: float = 0.1
+    backoff_seconds_max: float = 10.0
+
+
+class SinkStoppedError(Exception):
+    """The sink was told to stop while the store or the log refused; the block is written again at the next start."""
+
+
+class Sink:
+    """Fills the store from the log; `run` in a thread, or `recover` and `step` by hand in tests."""
+
+    def __init__(
+        self,
+        log: Log,
+        store: Store,
+        topics: Topics,
+        metrics: Metrics,
+        clock: Clock,
+        limits: SinkLimits | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the collaborators; nothing is read or written before `recover`."""
+        self._log = log
+        self._store = store
+        self._plans = Plans(store)
+        self._metrics = metrics
+        self._clock = clock
+        self._limits = limits or SinkLimits()
+        self._monotonic = monotonic
+        self._stop = threading.Event()
+        self._deadletter = topics.name("deadletter")
+        decode = decoders()
+        by_word = {topic.word: topic for topic in TOPICS}
+        self._decode = {
+            TopicPartition(topics.name(word), partition): decode[word]
+            for word in WORDS
+            for partition in range(topics.partitions(by_word[word]))
+        }
+        self._activity = topics.name("activity")
+        self._fence = log.claim(f"{GROUP}/{topics.lane}")
+        self._positions: dict[TopicPartition, int] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self._block = Block()
+        self._spans: dict[TopicPartition, Span] = {}
+        self._due: float | None = None
+
+    # Life.
+
+    def run(self) -> None:
+        """Recover, then copy until `stop`; what was read by then is written before it returns.
+
+        Raises:
+            StoreMismatchError: the store was filled from another log.
+            FencedError: another sink took over this store's consumer group.
+        """
+        try:
+            self._insist(self.recover)
+            while not self._stop.is_set():
+                if not self._insist(self.step):
+                    self._insist(self._wait)
+            self.flush()
+        except SinkStoppedError:
+            _logger.warning("the sink stopped with a block unwritten; it is written at the next start")
+
+    def stop(self) -> None:
+        """Ask `run` to write what it has read and return; safe from any thread."""
+        self._stop.set()
+
+    def drain(self) -> None:
+        """Copy everything that is in the log now, and write it."""
+        while self.step():
+            pass
+        self.flush()
+
+    def recover(self) -> None:
+        """Find each partition's place and write the blocks that are in doubt again.
+
+        Raises:
+            StoreMismatchError: the store was filled from another log.
+            StoreError: the store cannot be read.
+            LogError: the log cannot be read.
+        """
+        standing = self._plans.standing(self._log, GROUP, self._decode)
+        self._clear()
+        for source, (position, doubtful) in standing.items():
+            self._positions[source] = position if doubtful is None else doubtful.first
+        for source, (_, doubtful) in standing.items():
+            if doubtful is not None:
+                while self._positions[source] < doubtful.end and self._read(source, doubtful.end):
+                    pass
+                self._positions[source] = doubtful.end
+                self._spans[source] = doubtful
+        if self._spans:
+            _logger.info("writing the last block of %d partitions again", len(self._spans))
+            self._write()
+
+    # Reading.
+
+    def step(self) -> bool:
+        """Read each partition once, write when it is time, and tell whether anything was read."""
+        progressed = False
+        for source in self._decode:
+            if self._read(source, None):
+                progressed = True
+            if self._full():
+                self.flush()
+        if self._due is not None and self._monotonic() >= self._due:
+            self.flush()
+        return progressed
+
+    def _full(self) -> bool:
+        block = self._block
+        return block.reports >= self._limits.reports_max or block.row_count() >= self._limits.rows_max
+
+    def _read(self, source: TopicPartition, end: int | None) -> bool:
+        """Read one partition from its position, up to `end` where given; tell whether the position moved."""
+        position = self._positions[source]
+        try:
+            records = self._log.read(source, position, self._limits.read_records_max, self._limits.read_bytes_max)
+        except OffsetGoneError:
+            return self._skip_gap(source, position, end)
+        if end is not None:
+            records = [record for record in records if record.offset < end]
+        if not records:
+            return False
+        self._take(source, records)
+        return True
+
+    def _take(self, source: TopicPartition, records: list[Record]) -> None:
+        span = self._spans.get(source)
+        first = self._positions[source] if span is None else span.first
+        decode = self._decode[source]
+        for record in records:
+            decode_into(decode, record, source, first, self._block)
+        self._reached(source, first, records[-1].offset + 1)
+
+    def _reached(self, source: TopicPartition, first: int, position: int) -> None:
+        self._positions[source] = position
+        self._spans[source] = Span(first, position)
+        linger = self._limits.linger_seconds
+        if source.topic == self._activity:
+            linger = self._limits.activity_linger_seconds
+        due = self._monotonic() + linger
+        self._due = due if self._due is None else min(self._due, due)
+
+    def _skip_gap(self, source: TopicPartition, position: int, end: int | None) -> bool:
+        """Go on behind records that retention took before the sink had read them, and say so aloud."""
+        begin, _ = self._log.bounds(source)
+        detail = f"retention took offsets {position} to {begin - 1} before the store had them"
+        _logger.error("%s/%d: %s; raise the log's retention or find what slows the store", *source, detail)
+        self._block.dead.append(DeadLetter("log_gap", source, position, detail, b""))
+        span = self._spans.get(source)
+        target = begin if end is None else min(begin, end)
+        self._reached(source, position if span is None else span.first, target)
+        return True
+
+    def _wait(self) -> None:
+        left = 0.25 if self._due is None else min(0.25, max(0.0, self._due - self._monotonic()))
+        self._log.wait(self._positions, left)
+
+    # Writing.
+
+    def flush(self) -> None:
+        """Write what was read: plan, rows, dead letters, commit.
+
+        Raises:
+            SinkStoppedError: told to stop while the store or the log refused.
+            FencedError: another sink took over.
+        """
+        if self._spans:
+            self._insist(lambda: self._plans.save(self._spans))
+            self._write()
+
+    def _write(self) -> None:
+        for table, columns in self._block.columns().items():
+            count = len(next(iter(columns.values())))
+            started = self._monotonic()
+            # The defaults bind this turn's values: the closure outlives the loop's variables only in appearance.
+            self._insist(lambda table=table, columns=columns: self._store.insert(table, columns))  # type: ignore[misc]
+            self._metrics.observe("store_insert_seconds", self._monotonic() - started)
+            self._metrics.count("store_rows_total", count, table=table)
+        if self._block.dead:
+            entries = entries_of(self._block.dead, self._deadletter, self._clock.now_ms(), self._metrics)
+            self._insist(lambda: self._log.append(entries))
+        ends = {source: span.end for source, span in self._spans.items()}
+        self._insist(lambda: self._log.commit(GROUP, ends, self._fence))
+        self._clear()
+
+    def _insist(self, act: Callable[[], _T]) -> _T:
+        """Do it until it succeeds, with growing pauses; a store or log that is away loses nothing."""
+        pause = self._limits.backoff_seconds
+        while True:
+            try:
+                return act()
+            except (FencedError, StoreMismatchError):
+                raise
+            except StoreError as error:
+                self._metrics.count("store_failures_total")
+                _logger.warning("the store refused and is asked again in %.1f s: %s", pause, error)
+            except LogError as error:
+                _logger.warning("the log refused and is asked again in %.1f s: %s", pause, error)
+            if self._stop.wait(pause):
+                raise SinkStoppedError
+            pause = min(pause * 2, self._limits.backoff_seconds_max)
