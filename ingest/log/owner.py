@@ -96,7 +96,7 @@ class Owner:
         name: str,
         group: str,
         stage: Stateful,
-        state: TopicPartition | None,
+        state: TopicPartition | Sequence[TopicPartition] | None,
         clock: Clock,
         *,
         records_per_read_max: int = RECORDS_PER_READ_MAX,
@@ -110,8 +110,9 @@ class Owner:
             name: the fence's name, one for each share of the work, for instance `grouping/3`.
             group: whose committed offsets these are.
             stage: what is driven.
-            state: the compacted partition with the stage's chunks. None: the stage has no state, and goes on from what
-                it committed, so its `oldest` decides what is read again.
+            state: the compacted partition with the stage's chunks, or several where one stage has shares of its own in
+                each. None: the stage has no state, and goes on from what it committed, so its `oldest` decides what is
+                read again.
             clock: stamps snapshots and paces commits.
             records_per_read_max: bound of one read of one input.
             bytes_per_read_max: bound of one read of one input.
@@ -122,7 +123,9 @@ class Owner:
         self._group = group
         self._stage = stage
         self._chooser = stage if isinstance(stage, ChoosesInputs) else None
-        self._state = state
+        self._state: Sequence[TopicPartition] = (
+            () if state is None else (state,) if isinstance(state, TopicPartition) else tuple(state)
+        )
         self._clock = clock
         self._records_per_read_max = records_per_read_max
         self._bytes_per_read_max = bytes_per_read_max
@@ -218,12 +221,14 @@ class Owner:
             self._stopped_by = LogError(f"owner {self._name} was stopped: make a new one")
 
     def _state_entries(self) -> Iterator[tuple[bytes, bytes]]:
-        if self._state is None:
-            return
+        for state in self._state:
+            yield from self._entries_of(state)
+
+    def _entries_of(self, state: TopicPartition) -> Iterator[tuple[bytes, bytes]]:
         latest: dict[bytes, bytes] = {}
-        offset, end = self._log.bounds(self._state)
+        offset, end = self._log.bounds(state)
         while offset < end:
-            records = self._read_at(self._state, offset)
+            records = self._read_at(state, offset)
             if not records:
                 break
             for record in records:
@@ -242,14 +247,14 @@ class Owner:
         first, end = self._log.bounds(source)
         committed = self._log.committed(self._group, source)
         needed = restored
-        if needed is None and self._state is None:
+        if needed is None and not self._state:
             needed = committed
         if needed is None:
             if committed is not None and first > 0:
                 raise GapError(
                     f"{self._name}: {self._group} committed {source} at {committed} but its state knows nothing of it, "
                     f"and the records before {first} have passed their retention. Restore the state topic "
-                    f"{self._state} from a backup, or start a new lane."
+                    f"{', '.join(map(str, self._state))} from a backup, or start a new lane."
                 )
             return first
         if needed < first:

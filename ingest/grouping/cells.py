@@ -1,0 +1,114 @@
+"""Cells: the circumstances that must be alike to compare, as small numbers computed for many devices at once.
+
+A cell is OS build family, form factor, ring eligibility, time since boot and recency. Within it devices count by tenant
+group. The number of a device's place in a count table is `cell * 64 + group * 2 + arm`.
+
+Bands and recency are taken at a stated time (the minute that the table stands at), never at "now", so that a table kept
+up to date change by change equals a table counted afresh from the rows.
+"""
+
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.grouping.columns import Dictionaries
+from ingest.grouping.fleet import Rows
+from ingest.windows import BootBand, Recency
+
+CELLS_MAX = 256
+GROUPS = 32
+PLACES = CELLS_MAX * GROUPS * 2
+FRESH_SECONDS = 600
+DAY_SECONDS = 86_400
+RECENT_SECONDS = 900
+STALE_SECONDS = 26 * 3600
+_BANDS = (BootBand.FRESH, BootBand.DAY, BootBand.OLD)
+_RECENCIES = (Recency.RECENT, Recency.STALE)
+_TIMES = len(_BANDS) * len(_RECENCIES)
+_FAMILIES, _FORMS, _RINGS = 32, 8, 64
+
+Places = npt.NDArray[np.int64]
+
+
+def tenant_group(tenant: str) -> int:
+    """Return a tenant's group, 0 to 31, by a hash of its name."""
+    return blake2b(tenant.encode(), digest_size=1, person=b"tenant-group").digest()[0] % GROUPS
+
+
+def tenant_hash(tenant: str) -> int:
+    """Return a number for a tenant that counts distinct tenants without naming them (48 bits)."""
+    return int.from_bytes(blake2b(tenant.encode(), digest_size=6, person=b"tenant").digest(), "big")
+
+
+class Cells:
+    """Numbers and texts of the cells that one partition has met.
+
+    At most 256: when they are used up, further circumstances share the coarse cells that keep only time since boot and
+    recency. Which circumstances those are is decided by exposure alone (first come), never by outcomes.
+    """
+
+    def __init__(self, words: Dictionaries) -> None:
+        """Start with the coarse cells only."""
+        self._words = words
+        self._number = np.full(_FAMILIES * _FORMS * _RINGS * _TIMES, -1, np.int16)
+        self.texts: list[str] = []
+        for time in range(_TIMES):
+            self.texts.append("|".join(("*", "*", "*", *self._time_text(time))))
+        self._group_of_tenant = np.zeros(65_536, np.uint8)
+        self._tenants_known = 0
+
+    def numbers(
+        self, rows: Rows, at_s: int | npt.NDArray[Any], heard: npt.NDArray[Any], boot_at: npt.NDArray[Any]
+    ) -> npt.NDArray[np.int64]:
+        """Return each device's cell at `at_s`, given when it was last heard and booted; -1 where not at risk.
+
+        Args:
+            rows: device rows, shape (n,).
+            at_s: seconds since the epoch, one for all or shape (n,).
+            heard: seconds since the epoch, shape (n,).
+            boot_at: seconds since the epoch, shape (n,).
+        """
+        age = np.asarray(at_s, np.int64) - boot_at.astype(np.int64)
+        quiet = np.asarray(at_s, np.int64) - heard.astype(np.int64)
+        time = (age >= FRESH_SECONDS).astype(np.int64) + (age >= DAY_SECONDS)
+        time = time * len(_RECENCIES) + (quiet > RECENT_SECONDS)
+        family = self._words.family_of[rows["os_build"]].astype(np.int64)
+        code = ((family * _FORMS + rows["form"]) * _RINGS + rows["ring"]) * _TIMES + time
+        cell: Places = self._number[code].astype(np.int64)
+        unknown = cell < 0
+        if unknown.any():
+            self._meet(np.unique(code[unknown]))
+            cell = self._number[code].astype(np.int64)
+        cell[quiet > STALE_SECONDS] = -1
+        return cell
+
+    def groups(self, rows: Rows) -> npt.NDArray[np.int64]:
+        """Return each device's tenant group."""
+        texts = self._words.tenants.texts
+        for number in range(self._tenants_known, len(texts)):
+            self._group_of_tenant[number] = tenant_group(texts[number])
+        self._tenants_known = len(texts)
+        groups: Places = self._group_of_tenant[rows["tenant"]].astype(np.int64)
+        return groups
+
+    def _meet(self, codes: npt.NDArray[np.int64]) -> None:
+        for code in codes.tolist():
+            if len(self.texts) >= CELLS_MAX:
+                self._number[code] = code % _TIMES
+                continue
+            self._number[code] = len(self.texts)
+            rest, time = divmod(code, _TIMES)
+            rest, ring = divmod(rest, _RINGS)
+            family, form = divmod(rest, _FORMS)
+            words = self._words
+            names = (words.families.texts[family], words.forms.texts[form], words.rings.texts[ring])
+            self.texts.append(
+                "|".join((*(name.replace("|", "_") or "other" for name in names), *self._time_text(time)))
+            )
+
+    @staticmethod
+    def _time_text(time: int) -> tuple[str, str]:
+        band, recency = divmod(time, len(_RECENCIES))
+        return _BANDS[band], _RECENCIES[recency]

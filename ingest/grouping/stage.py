@@ -1,0 +1,211 @@
+"""Grouping as a stage of the log: records of device topics in, steps of cohort windows out.
+
+One stage holds any set of device partitions: embedded, all of them in one process; on many machines, one each. It is
+driven by an Owner, which gives it exactness; it reads no clock and knows neither Kafka nor SQLite.
+"""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from ingest.events import encoder, product_key
+from ingest.grouping.partition import Bounds, Partition
+from ingest.grouping.snapshot import Snapshots
+from ingest.log.interface import Entry, Record, TopicPartition
+from ingest.metrics import Metrics
+from ingest.outcome import Outcome
+from ingest.topics import TOPICS, Topics, keyed_partition_of
+from ingest.windows import Step
+
+DEAD_VALUE_BYTES_MAX = 65_536
+SNAPSHOT_EVERY_MS = 1000
+
+
+class DeadLetter(msgspec.Struct, kw_only=True):
+    """One record of `cordon.deadletter.v1`: what could not be used, why, and where it came from.
+
+    Attributes:
+        value: base64 of the record's first 64 KiB.
+    """
+
+    schema: int = 1
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupingSettings:
+    """What the stage is told.
+
+    Attributes:
+        partitions: the device partitions it owns.
+        devices_max: devices over all partitions of the installation.
+        silence_seconds: how long after its last word a device is silent.
+        snapshot_seconds: time for one round of chunks.
+    """
+
+    partitions: Sequence[int]
+    devices_max: int
+    silence_seconds: int
+    snapshot_seconds: int
+
+
+class GroupingStage:
+    """The grouping of some device partitions, as the Owner drives it."""
+
+    def __init__(self, topics: Topics, settings: GroupingSettings, metrics: Metrics) -> None:
+        """Make the partitions; they are empty until restored or fed."""
+        self._topics = topics
+        self._settings = settings
+        self._metrics = metrics
+        self.generation = 0
+        self._dead: list[Entry] = []
+        self._steps: list[Step] = []
+        self._snapshot_at_ms = 0
+        self._partitions: dict[int, Partition] = {}
+        self._snapshots: dict[int, Snapshots] = {}
+        self._words = {topics.name(word): word for word in ("activity", "crashes")}
+        count = topics.device_partitions
+        for number in settings.partitions:
+            bounds = Bounds(number, count, max(1, settings.devices_max // count), settings.silence_seconds)
+            self._partitions[number] = Partition(bounds, self._bad_in(number))
+            self._snapshots[number] = Snapshots(self._partitions[number])
+        cohorts = next(topic for topic in TOPICS if topic.word == "cohorts")
+        self._keyed = topics.partitions(cohorts)
+
+    @property
+    def partitions(self) -> Mapping[int, Partition]:
+        """The partitions by number."""
+        return self._partitions
+
+    @property
+    def inputs(self) -> Sequence[TopicPartition]:
+        """Both device topics of every partition."""
+        return [TopicPartition(topic, number) for number in self._partitions for topic in self._words]
+
+    @property
+    def watermark_ms(self) -> int:
+        """The lowest watermark of the partitions: everything received before it was counted and said."""
+        return min(partition.population.memory.watermark_ms for partition in self._partitions.values())
+
+    def wants(self) -> Sequence[TopicPartition]:
+        """Return the inputs to read now: one that ran far ahead of its twin waits."""
+        return [
+            TopicPartition(self._topics.name(word), number)
+            for number, partition in self._partitions.items()
+            for word in partition.wanted()
+        ]
+
+    def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> Mapping[TopicPartition, int]:
+        """Load the state of all partitions from the fleet topic's entries.
+
+        Raises:
+            StateError: the state is of a schema this version does not read, or is not whole.
+        """
+        by_partition: dict[int, list[tuple[Sequence[str], bytes]]] = {number: [] for number in self._partitions}
+        for key, value in entries:
+            named, *rest = key.decode().split("/")
+            if int(named) in by_partition:
+                by_partition[int(named)].append((rest, value))
+        positions: dict[TopicPartition, int] = {}
+        for number, own in by_partition.items():
+            found = self._snapshots[number].load(own)
+            own.clear()
+            positions.update({TopicPartition(self._topics.name(w), number): offset for w, offset in found.items()})
+        return positions
+
+    def apply(self, source: TopicPartition, records: Sequence[Record]) -> None:
+        """Take records of one device topic's partition, and make the steps they allow."""
+        partition = self._partitions[source.partition]
+        read = partition.read_activity if self._words[source.topic] == "activity" else partition.read_crashes
+        for record in records:
+            read(record)
+        self._steps.extend(partition.advance())
+
+    def outputs(self) -> Sequence[Entry]:
+        """Return the steps to be said, to every partition of the cohort topic, and dead letters."""
+        if not self._steps and not self._dead:
+            return []
+        entries, self._dead = self._dead, []
+        for step in self._steps:
+            step.generation = self.generation
+            for keyed in range(self._keyed):
+                entries.append(self._said_to(keyed, step))
+        self._steps = []
+        self._report()
+        return entries
+
+    def _said_to(self, keyed: int, step: Step) -> Entry:
+        windows = step.windows
+        if self._keyed > 1:
+            windows = [w for w in windows if keyed_partition_of(product_key(w.vendor, w.product), self._keyed) == keyed]
+            step = msgspec.structs.replace(step, windows=windows)
+        return Entry(self._topics.name("cohorts"), keyed, None, encoder.encode(step))
+
+    def snapshot(self, now_ms: int) -> Sequence[Entry]:
+        """Return the share of state entries due at `now_ms`, at most once a second."""
+        elapsed = now_ms - self._snapshot_at_ms
+        if self._snapshot_at_ms and elapsed < SNAPSHOT_EVERY_MS:
+            return []
+        part = min(1.0, elapsed / 1000 / self._settings.snapshot_seconds) if self._snapshot_at_ms else 0.0
+        self._snapshot_at_ms = now_ms
+        topic = self._topics.name("fleet")
+        return [
+            Entry(topic, number, key, value)
+            for number, snapshots in self._snapshots.items()
+            for key, value in snapshots.share(part)
+        ]
+
+    def oldest(self) -> Mapping[TopicPartition, int]:
+        """Return the offsets that every chunk written so far has passed."""
+        return {
+            TopicPartition(self._topics.name(word), number): offset
+            for number, snapshots in self._snapshots.items()
+            for word, offset in snapshots.oldest().items()
+        }
+
+    def _bad_in(self, number: int) -> "_BadRecords":
+        return _BadRecords(self._topics, number, self._dead_letter)
+
+    def _dead_letter(self, letter: DeadLetter) -> None:
+        self._metrics.count("deadletters_total", reason=letter.reason)
+        entry = Entry(self._topics.name("deadletter"), 0, letter.topic.encode(), encoder.encode(letter))
+        self._dead.append(entry)
+
+    def _report(self) -> None:
+        for number, partition in self._partitions.items():
+            name = str(number)
+            self._metrics.set("watermark_ms", partition.population.memory.watermark_ms, partition=name)
+            self._metrics.set("fleet_devices", partition.population.fleet.devices, partition=name)
+            self._metrics.set("crashes_pending", partition.crashes.pending, partition=name)
+            for outcome, amount in partition.population.outcomes.items():
+                if amount:
+                    self._metrics.count("grouped_total", amount, outcome=Outcome(outcome).value)
+            partition.population.outcomes.clear()
+
+
+class _BadRecords:
+    """Makes dead letters of one partition's records that can't be used."""
+
+    def __init__(self, topics: Topics, number: int, send: "_Send") -> None:
+        self._topics = topics
+        self._number = number
+        self._send = send
+
+    def __call__(self, word: str, record: Record, reason: str) -> None:
+        value = base64.b64encode((record.value or b"")[:DEAD_VALUE_BYTES_MAX]).decode()
+        self._send(
+            DeadLetter(
+                topic=self._topics.name(word), partition=self._number, offset=record.offset, reason=reason, value=value
+            )
+        )
+
+
+class _Send(Protocol):
+    def __call__(self, letter: DeadLetter) -> None: ...

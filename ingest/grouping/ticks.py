@@ -1,0 +1,94 @@
+"""Cutting a device topic's partition into steps: what lies between two advances of the watermark.
+
+Every gateway writes its clock to each partition four times a second. A partition's watermark is the lowest tick among
+live gateways; a gateway whose ticks trail the newest by more than ten seconds no longer holds it back. All of this is
+decided by the records alone, so a partition that is read again is cut at the same places.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+DEAD_MS = 10_000
+GATEWAYS_MAX = 256
+
+Item = TypeVar("Item")
+
+
+class Ticks:
+    """The newest tick of each gateway, and the watermark they give."""
+
+    def __init__(self) -> None:
+        """Start without gateways, at watermark 0."""
+        self.newest: dict[str, int] = {}
+        self.watermark_ms = 0
+
+    def note(self, gateway: str, at_ms: int) -> bool:
+        """Take a tick; return whether the watermark rose."""
+        if gateway not in self.newest and len(self.newest) >= GATEWAYS_MAX:
+            del self.newest[min(self.newest, key=self.newest.__getitem__)]
+        self.newest[gateway] = max(at_ms, self.newest.get(gateway, 0))
+        latest = max(self.newest.values())
+        low = min(tick for tick in self.newest.values() if tick >= latest - DEAD_MS)
+        rose = low > self.watermark_ms
+        self.watermark_ms = max(low, self.watermark_ms)
+        return rose
+
+    def load(self, newest: dict[str, int], watermark_ms: int) -> None:
+        """Take over the state that a snapshot kept."""
+        self.newest, self.watermark_ms = dict(newest), watermark_ms
+
+
+@dataclass(slots=True)
+class Interval(Generic[Item]):
+    """What lies between two advances of the watermark.
+
+    Attributes:
+        watermark_ms: the watermark that ended it.
+        offset: the next offset after the tick that ended it.
+        ticks: the newest tick of each gateway at its end.
+        items: decoded content, in order.
+        reports: how many reports it holds.
+    """
+
+    watermark_ms: int = 0
+    offset: int = 0
+    ticks: dict[str, int] = field(default_factory=dict)
+    items: list[Item] = field(default_factory=list)
+    reports: int = 0
+
+
+class Cutter(Generic[Item]):
+    """Collects one source's items and closes an interval at each advance of the watermark."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.ticks = Ticks()
+        self.closed: deque[Interval[Item]] = deque()
+        self._open: Interval[Item] = Interval()
+        self.pending = 0
+
+    def add(self, item: Item, reports: int) -> None:
+        """Take the next item, which holds `reports` reports."""
+        self._open.items.append(item)
+        self._open.reports += reports
+        self.pending += reports
+
+    def tick(self, gateway: str, at_ms: int, next_offset: int) -> bool:
+        """Take a tick; close the open interval if the watermark rose, and say so."""
+        if not self.ticks.note(gateway, at_ms):
+            return False
+        done = self._open
+        done.watermark_ms, done.offset = self.ticks.watermark_ms, next_offset
+        done.ticks = dict(self.ticks.newest)
+        self.closed.append(done)
+        self._open = Interval()
+        return True
+
+    def take_until(self, watermark_ms: int) -> Iterator[Interval[Item]]:
+        """Yield and remove the closed intervals up to a watermark."""
+        while self.closed and self.closed[0].watermark_ms <= watermark_ms:
+            taken = self.closed.popleft()
+            self.pending -= taken.reports
+            yield taken
