@@ -1,0 +1,1 @@
+"""Bring events to those who asked for them: streams and verdict endpoints."""
