@@ -205,6 +205,11 @@ class EmbeddedLog:
         self._check_open()
         return ready
 
+    def disk_bytes(self) -> int:
+        """Return what the log takes on disk: the file and its write-ahead log."""
+        paths = (self._path, self._path.with_name(f"{schema.FILE_NAME}-wal"))
+        return sum(path.stat().st_size for path in paths if path.exists())
+
     # Upkeep.
 
     def maintain(self) -> int:

@@ -84,6 +84,7 @@ class Log(Protocol):
         """Append all entries or none, durably, and return their offsets in the order given.
 
         Raises:
+            LogError: a compacted topic's record has no key, or a value is too large; nothing was appended.
             FencedError: `fence` is stale; nothing was appended.
             UnknownTopicError: a topic or partition does not exist; nothing was appended.
             LogUnavailableError: the log could not write; nothing was acknowledged.
@@ -122,7 +123,10 @@ class Log(Protocol):
         ...
 
     def wait(self, positions: Mapping[TopicPartition, int], timeout_seconds: float) -> bool:
-        """Block until a partition has a record at or after its position; return False when the time ran out."""
+        """Block until a partition has a record at or after its position; return False when the time ran out.
+
+        Also returns True when retention has passed a position: `read` raises then; sleeping on would be blindness.
+        """
         ...
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ class Stateful(Protocol):
         ...
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> Mapping[TopicPartition, int]:
-        """Load the latest entry of each key of the state topic, in the order they were written; use it once.
+        """Load the latest entry of each key, in the order written, one state partition after another; read it once.
 
         Returns:
             The offset to read next from each input. A missing one is read from the first offset available.

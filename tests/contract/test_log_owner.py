@@ -283,6 +283,20 @@ def test_stop_writes_what_is_left_and_ends(log: AnyLog, make: Make) -> None:
     owner.stop()
 
 
+def test_a_state_may_span_partitions(clock: DrivenClock) -> None:
+    log = MemoryLog((TopicSpec("in", 2), TopicSpec("state", 2, compacted=True)), clock)
+    fill(log, 10)
+    for number in range(CHUNKS):
+        chunk = Chunk(counts={str(number): number}, offsets={0: 5, 1: 5})
+        log.append([Entry("state", number % 2, b"%d" % number, msgspec.json.encode(chunk))])
+    stage = CountingStage()
+    states = [TopicPartition("state", 0), TopicPartition("state", 1)]
+    owner = Owner(log, "count/0", "count", stage, states, clock)
+    owner.start()
+    assert owner.positions == dict.fromkeys(IN, 5)
+    assert [stage.count(str(number)) for number in range(CHUNKS)] == [0, 1, 2, 3]
+
+
 def test_an_owner_that_was_not_started_says_so(log: AnyLog, make: Make) -> None:
     with pytest.raises(LogError, match="start"):
         make(CountingStage()).step(0)

@@ -164,6 +164,12 @@ def test_superseded_state_does_not_grow_the_file(log: EmbeddedLog, tmp_path: Pat
     assert (tmp_path / schema.FILE_NAME).stat().st_size < 4 << 20
 
 
+def test_the_size_on_disk_counts_what_is_not_checkpointed_yet(log: EmbeddedLog) -> None:
+    before = log.disk_bytes()
+    log.append([Entry("e", 0, None, random.Random(3).randbytes(1 << 20))])
+    assert log.disk_bytes() >= before + (1 << 20)
+
+
 def test_the_write_ahead_log_is_bounded(log: EmbeddedLog, tmp_path: Path) -> None:
     generator = random.Random(3)
     value = generator.randbytes(2 << 20)
