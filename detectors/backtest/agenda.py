@@ -53,6 +53,11 @@ class Agenda:
         """Put events on the agenda; `devices` and `times_ms` have the same shape (n,)."""
         if len(devices) == 0:
             return
+        first = max(int(times_ms.min() - self._origin_ms) // self._step_ms, self._open)
+        if int(times_ms.max() - self._origin_ms) // self._step_ms <= first:
+            order = np.argsort(times_ms, kind="stable")
+            self._buckets.setdefault(first, []).append(Event(due, devices[order], times_ms[order], about))
+            return
         buckets = np.maximum((times_ms - self._origin_ms) // self._step_ms, self._open)
         order = np.lexsort((times_ms, buckets))
         cuts = np.flatnonzero(np.diff(buckets[order])) + 1

@@ -22,7 +22,7 @@ def faults(scenario: Scenario) -> list[str]:
 
 def _time(scenario: Scenario) -> Iterator[str]:
     if scenario.start.utcoffset() is None:
-        yield "start: give the offset, for instance 2024-07-19T03:39:00Z; a time without one means a different one anywhere"
+        yield "start: give the offset, as in 2024-07-19T03:39:00Z; without one it means another time everywhere"
     if scenario.warm_up_seconds >= scenario.duration_seconds:
         yield "warm_up_seconds: must be shorter than duration_seconds, or no update is ever shipped"
     if scenario.rollout_system.reaction_seconds < scenario.step_seconds:
@@ -106,7 +106,7 @@ def _conditions(scenario: Scenario) -> Iterator[str]:
             continue
         unknown = set(condition.versions) - found.get((condition.vendor, condition.product), set())
         if unknown:
-            yield f"updates {_name(update)}: incident.only_with names versions no device has: {', '.join(sorted(unknown))}"
+            yield f"updates {_name(update)}: incident.only_with: no device has {', '.join(sorted(unknown))}"
 
 
 def _truth(scenario: Scenario) -> Iterator[str]:

@@ -54,22 +54,29 @@ class Purpose(enum.IntEnum):
     BACKGROUND_WHAT = 27
     BACKGROUND_BOOT = 28
     REBOOT_SECONDS = 29
-    DELAYED = 30
+    FATE = 30
     DELAY = 31
-    DUPLICATED = 32
+    NEXT_BOOT = 32
+
+
+_S27, _S30, _S31, _S11 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(11)
 
 
 def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    value = (value ^ (value >> np.uint64(30))) * _MIX_1
-    value = (value ^ (value >> np.uint64(27))) * _MIX_2
-    return value ^ (value >> np.uint64(31))
+    value ^= value >> _S30
+    value *= _MIX_1
+    value ^= value >> _S27
+    value *= _MIX_2
+    value ^= value >> _S31
+    return value
 
 
 class Draws:
     """Uniform draws keyed by purpose, device and occasion under one seed."""
 
     def __init__(self, seed: int) -> None:
-        self._seed = seed
+        salts = np.array([seed], dtype=np.uint64) * _GAMMA + np.array(list(Purpose), dtype=np.uint64)
+        self._salts = dict(zip(Purpose, _mix(salts), strict=True))
 
     def uniform(self, purpose: Purpose, keys: Ints, occasions: Ints | int = 0) -> Floats:
         """Draw uniform numbers in [0, 1), one per key.
@@ -79,10 +86,13 @@ class Draws:
             keys: shape (n,), usually device indexes.
             occasions: shape (n,) or one number: which time, boot, product or update it is for the key.
         """
-        salt = np.array([self._seed], dtype=np.uint64) * _GAMMA + np.uint64(int(purpose))
-        state = _mix(_mix(salt) + (keys.astype(np.uint64) + np.uint64(1)) * _GAMMA)
-        state = _mix(state + (np.atleast_1d(np.asarray(occasions)).astype(np.uint64) + np.uint64(1)) * _GAMMA)
-        return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        if len(keys) == 0:
+            return np.zeros(0, dtype=np.float64)
+        state = keys.astype(np.uint64)
+        state += self._salts[purpose]
+        state = _mix(state * _GAMMA)
+        state += np.atleast_1d(np.asarray(occasions)).astype(np.uint64) * _GAMMA + _GAMMA
+        return (_mix(state) >> _S11).astype(np.float64) * 2.0**-53
 
     def between(self, purpose: Purpose, keys: Ints, span: tuple[float, float], occasions: Ints | int = 0) -> Floats:
         """Draw uniform numbers between the two ends of `span`, one per key."""

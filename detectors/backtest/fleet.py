@@ -13,8 +13,9 @@ import numpy as np
 from detectors.backtest import wire
 from detectors.backtest.agenda import BACKGROUND, Agenda, Due, Event
 from detectors.backtest.draws import Draws, Floats, Ints, Purpose
+from detectors.backtest.fates import to_ms
 from detectors.backtest.machines import NEVER_MS, Machines
-from detectors.backtest.outbox import Outbox, Saying
+from detectors.backtest.outbox import CheckIns, Outbox, Saying
 from detectors.backtest.population import Daylight, populate, versions_found
 from detectors.backtest.scenario import Scenario
 from detectors.backtest.shipment import Shipment
@@ -31,7 +32,7 @@ class TruthCounts:
         at_ms: event time.
         pushed: took the update (of all updates of the scenario).
         lost: took an update and crashed on it; latched, so a device that recovers still counts.
-        down: of the lost, those that do not run now.
+        down: of the lost, those that have not come back from it yet.
         down_worst: the most that were down at any one step.
         silent: of those down, the ones that nobody has heard of.
         recovered: of the lost, those that came out of a boot loop.
@@ -64,7 +65,8 @@ class Fleet:
         self._versions = versions_found(scenario.products, self.devices, draws)
         self.wording = Wording(scenario, self.population, self._versions)
         self._daylight = Daylight(scenario)
-        on = self.population.switched_on < self._daylight.on_share(self.now_ms)[self.population.group]
+        self._on_minute, self._on_now = 0, self._daylight.on_share(self.now_ms)
+        on = self.population.switched_on < self._on_now[self.population.group]
         self._machines = Machines(self.population, self.wording, self.now_ms, on)
         self.shipments = [
             Shipment(number, scenario, self.population, self._versions, self.wording, draws)
@@ -116,17 +118,18 @@ class Fleet:
         """Move on by one step of event time and return the reports posted in it, each as JSON, in order."""
         until_ms = self.now_ms + self.scenario.step_ms
         sayings: list[Saying] = []
+        self._release_stuck()
         while events := self._agenda.take():
             for event in events:
                 self._happen[event.due](event, sayings)
         self._agenda.close()
-        self._check_ins(self.now_ms, until_ms, sayings)
+        check_ins = self._check_ins(self.now_ms, until_ms)
         self.now_ms = until_ms
         self._down_worst = max(self._down_worst, self._down)
-        return self._outbox.post(sayings, until_ms)
+        return self._outbox.post(sayings, check_ins, until_ms)
 
     def stop(self, vendor: str, product: str, version: str, at_ms: int) -> bool:
-        """Stop pushing an update: pushes at event time `at_ms` or later don't happen. False if there is no such update."""
+        """Stop pushing an update from event time `at_ms` on. False if there is no such update."""
         found = self._find(vendor, product, version)
         for shipment in found:
             shipment.stop(at_ms)
@@ -153,16 +156,16 @@ class Fleet:
             reported |= shipment.reported & ~self.population.unheard
             taken |= shipment.taken
         everyone = np.arange(self.devices, dtype=np.int64)
-        now = np.full(self.devices, self.now_ms, dtype=np.int64)
-        down = crashed & ~self._machines.up(everyone, now)
+        now = np.full(self.devices, self.now_ms - 1, dtype=np.int64)
+        silent = crashed & ~reported & ~self._machines.up(everyone, now)
         firsts = [s.first_crash_ms for s in self.shipments if s.first_crash_ms is not None]
         return TruthCounts(
             at_ms=self.now_ms,
             pushed=int(taken.sum()),
             lost=int(crashed.sum()),
-            down=int(down.sum()),
+            down=self._down,
             down_worst=self._down_worst,
-            silent=int((down & ~reported).sum()),
+            silent=int(silent.sum()),
             recovered=int(recovered.sum()),
             first_crash_ms=min(firsts, default=None),
             background_crashes=self._background_crashes,
@@ -171,10 +174,10 @@ class Fleet:
 
     # Checking in.
 
-    def _check_ins(self, since_ms: int, until_ms: int, sayings: list[Saying]) -> None:
+    def _check_ins(self, since_ms: int, until_ms: int) -> CheckIns:
         devices, times = self._turns(since_ms, until_ms)
         machines, population = self._machines, self.population
-        on = population.switched_on[devices] < self._daylight.on_share(since_ms)[population.group[devices]]
+        on = population.switched_on[devices] < self._on_share(since_ms)[population.group[devices]]
         up = machines.up(devices, times)
         wakes = on & up & ~machines.on[devices]
         machines.on[devices] = np.where(up, on, machines.on[devices])
@@ -186,11 +189,14 @@ class Fleet:
         for index in np.flatnonzero(machines.fresh[devices]).tolist():
             tails[index] = self.wording.check_in_tail(int(devices[index]))
         machines.fresh[devices] = False
-        fragment, head = machines.fragment, wire.CHECK_IN_HEAD
-        sayings.extend(
-            Saying(time_ms, device, head, fragment(device), time_ms, tail)
-            for time_ms, device, tail in zip(times.tolist(), devices.tolist(), tails, strict=True)
-        )
+        return CheckIns(devices, times, tails)
+
+    def _on_share(self, at_ms: int) -> Floats:
+        """Return the share switched on per group; it changes by the minute, so it is worked out once a minute."""
+        minute = at_ms // 60_000
+        if minute != self._on_minute:
+            self._on_minute, self._on_now = minute, self._daylight.on_share(minute * 60_000)
+        return self._on_now
 
     def _turns(self, since_ms: int, until_ms: int) -> tuple[Ints, Ints]:
         """Return the devices whose turn it is to check in, and when."""
@@ -260,23 +266,20 @@ class Fleet:
 
     def _strike(self, shipment: Shipment, devices: Ints, times: Ints) -> None:
         """Crash the victims of an update, and decide what becomes of each."""
-        incident, draws, number = shipment.plan.incident, self._draws, shipment.number
-        assert incident is not None
+        fates, number = shipment.fates, shipment.number
+        assert fates is not None
         shipment.note_crashes(devices, times)
         self._down += len(devices)
-        loops = draws.uniform(Purpose.LOOPS, devices, number) < incident.boot_loop_share
+        loops = fates.loops[devices]
         up_ms = np.where(loops, NEVER_MS, times + self._reboot_ms(devices))
         self._machines.go_down(devices, times, up_ms)
         self._agenda.add(Due.RETURNS, devices[~loops], up_ms[~loops], number)
         devices, times = devices[loops], times[loops]
-        speaks = draws.uniform(Purpose.REPORTS, devices, number) < incident.report_share
-        after = draws.between(Purpose.REPORTS_AFTER, devices[speaks], incident.report_after_seconds, number)
-        self._agenda.add(Due.REPORTS, devices[speaks], times[speaks] + _ms(after), number)
-        recovers = draws.uniform(Purpose.RECOVERS, devices, number) < incident.recover_share
-        low, high = incident.recover_boots
-        boots = np.floor(draws.between(Purpose.RECOVERS_BOOTS, devices, (low, high + 1), number))
-        after = (boots * self._boot_seconds(shipment, devices))[recovers]
-        self._agenda.add(Due.RECOVERS, devices[recovers], times[recovers] + _ms(after), number)
+        speaks, recovers = fates.speaks[devices], fates.recovers[devices]
+        speaks_ms = (times + fates.speaks_after_ms[devices])[speaks]
+        self._agenda.add(Due.REPORTS, devices[speaks], speaks_ms, number)
+        recovers_ms = (times + fates.recovers_after_ms[devices])[recovers]
+        self._agenda.add(Due.RECOVERS, devices[recovers], recovers_ms, number)
 
     def _installed(self, event: Event, sayings: list[Saying]) -> None:
         shipment = self.shipments[event.about]
@@ -322,12 +325,11 @@ class Fleet:
 
     def _recovers(self, event: Event, sayings: list[Saying]) -> None:
         shipment = self.shipments[event.about]
-        gone = np.array([shipment.withdrawn(int(time_ms)) for time_ms in event.times_ms], dtype=np.bool_)
-        stuck = event.devices[~gone]
-        # While the bad version is what the network serves, reaching it does not help: another boot, another try.
-        once_more = _ms(self._boot_seconds(shipment, stuck))
-        self._agenda.add(Due.RECOVERS, stuck, event.times_ms[~gone] + once_more, event.about)
-        devices, times = event.devices[gone], event.times_ms[gone]
+        devices, times = event.devices, event.times_ms
+        if not shipment.withdrawn(int(times[-1])):
+            # While the bad version is what the network serves, reaching it does not help.
+            shipment.stuck.append(devices)
+            return
         self._say_boot_loop(shipment, devices, times, sayings)
         shipment.revert(devices)
         shipment.recovered[devices] = True
@@ -335,13 +337,23 @@ class Fleet:
         self._machines.up_ms[devices] = times
         self._boot(devices, times)
 
+    def _release_stuck(self) -> None:
+        """Let those who boot with a network, but to no avail so far, recover at their next boot once that helps."""
+        for shipment in self.shipments:
+            if shipment.stuck and shipment.fates and shipment.withdrawn(self.now_ms):
+                devices = np.concatenate(shipment.stuck)
+                shipment.stuck.clear()
+                next_ms = self.now_ms + shipment.fates.next_boot_ms[devices]
+                self._agenda.add(Due.RECOVERS, devices, next_ms, shipment.number)
+
     def _say_boot_loop(self, shipment: Shipment, devices: Ints, times: Ints, sayings: list[Saying]) -> None:
-        incident = shipment.plan.incident
+        incident, fates = shipment.plan.incident, shipment.fates
         assert incident is not None
+        assert fates is not None
         new = ~shipment.reported[devices]
         devices, times = devices[new], times[new]
         down_seconds = (times - self._machines.down_ms[devices]) / 1000
-        boots = np.maximum(2, down_seconds // self._boot_seconds(shipment, devices)).astype(np.int64)
+        boots = np.maximum(2, down_seconds // fates.boot_seconds[devices]).astype(np.int64)
         for device, time_ms, count in zip(devices.tolist(), times.tolist(), boots.tolist(), strict=True):
             tail = self.wording.crash_tail(device, incident.crash, self._activated_ms(device), count)
             sayings.append(self._crash_saying(device, time_ms, wire.BOOT_LOOP_HEAD, tail))
@@ -360,23 +372,16 @@ class Fleet:
         }
 
     def _boot(self, devices: Ints, times: Ints) -> None:
+        if len(devices) == 0:
+            return
         for device, time_ms in zip(devices.tolist(), times.tolist(), strict=True):
             self._machines.begin_boot(device, time_ms)
         boots = self._machines.boot[devices]
         unlucky = self._draws.uniform(Purpose.BACKGROUND_BOOT, devices, boots)
         struck = unlucky < self.scenario.background.crashes_per_boot
         after = self._draws.between(Purpose.BACKGROUND_TIME, devices[struck], (10.0, 300.0), 100 + boots[struck])
-        self._agenda.add(Due.CRASHES, devices[struck], times[struck] + _ms(after), BACKGROUND)
+        self._agenda.add(Due.CRASHES, devices[struck], times[struck] + to_ms(after), BACKGROUND)
 
     def _reboot_ms(self, devices: Ints) -> Ints:
         span = self.scenario.background.reboot_seconds
-        return _ms(self._draws.between(Purpose.REBOOT_SECONDS, devices, span, self._machines.boot[devices]))
-
-    def _boot_seconds(self, shipment: Shipment, devices: Ints) -> Floats:
-        incident = shipment.plan.incident
-        assert incident is not None
-        return self._draws.between(Purpose.BOOT_SECONDS, devices, incident.boot_seconds, shipment.number)
-
-
-def _ms(seconds: Floats) -> Ints:
-    return np.rint(seconds * 1000).astype(np.int64)
+        return to_ms(self._draws.between(Purpose.REBOOT_SECONDS, devices, span, self._machines.boot[devices]))

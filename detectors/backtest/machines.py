@@ -58,3 +58,8 @@ class Machines:
             boot_at_ms = self._boot_at_ms[device] + self._skew_ms[device]
             found = self._fragments[device] = self._wording.fragment(device, int(self.boot[device]), boot_at_ms)
         return found
+
+    def fragments(self, devices: list[int]) -> list[bytes]:
+        """Return `fragment` of each device."""
+        known = self._fragments
+        return [known[device] or self.fragment(device) for device in devices]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from detectors.backtest.draws import Bools, Draws, Ints, Purpose
+from detectors.backtest.fates import draw_fates
 from detectors.backtest.machines import NEVER_MS
 from detectors.backtest.population import NOT_FOUND, Population
 from detectors.backtest.scenario import EVERYONE, Incident, Scenario, UpdatePlan
@@ -41,6 +42,8 @@ class Shipment:
         self._draws = draws
         self._conditions = _condition(scenario, self.plan.incident)
         devices = population.devices
+        incident = self.plan.incident
+        self.fates = None if incident is None else draw_fates(incident, devices, number, draws)
         self.assigned_ms = self._assign(scenario, population)
         self.taken = np.zeros(devices, dtype=np.bool_)
         self.crashed = np.zeros(devices, dtype=np.bool_)
@@ -48,6 +51,8 @@ class Shipment:
         self.recovered = np.zeros(devices, dtype=np.bool_)
         self.activated_ms = np.full(devices, NEVER_MS, dtype=np.int64)
         self._previous = np.full(devices, NOT_FOUND, dtype=np.int64)
+        # Batches of devices that could recover if only the update were withdrawn.
+        self.stuck: list[Ints] = []
         self.first_crash_ms: int | None = None
         after = self.plan.reverted_after_seconds
         self._reverted_ms = NEVER_MS if after is None else scenario.rollout_ms + round(after * 1000)
@@ -105,14 +110,12 @@ class Shipment:
 
     def victims(self, devices: Ints) -> Bools:
         """Tell which of the devices that load the update now crash on it."""
-        incident = self.plan.incident
-        if incident is None:
+        if self.fates is None:
             return np.zeros(len(devices), dtype=np.bool_)
-        hit = self._draws.uniform(Purpose.CRASHES, devices, self.number) < incident.crash_probability
+        hit = self.fates.crashes[devices]
         if self._conditions is not None:
-            product, names = self._conditions
-            wanted = [index for index, name in enumerate(self._names[product]) if name in names]
-            hit &= np.isin(self._versions[product][devices], wanted)
+            product, wanted = self._conditions
+            hit = hit & wanted[self._versions[product][devices]]
         return hit
 
     def note_crashes(self, devices: Ints, times_ms: Ints) -> None:
@@ -123,9 +126,14 @@ class Shipment:
             self.first_crash_ms = first if self.first_crash_ms is None else min(first, self.first_crash_ms)
 
 
-def _condition(scenario: Scenario, incident: Incident | None) -> tuple[int, frozenset[str]] | None:
+def _condition(scenario: Scenario, incident: Incident | None) -> tuple[int, Bools] | None:
+    """Return the product that the harm depends on, and by its version's number whether there is harm."""
     if incident is None or incident.only_with is None:
         return None
     condition = incident.only_with
     keys = [(product.vendor, product.product) for product in scenario.products]
-    return keys.index((condition.vendor, condition.product)), frozenset(condition.versions)
+    product = keys.index((condition.vendor, condition.product))
+    names = [version.name for version in scenario.products[product].versions]
+    # The last place stands for devices without the product (`NOT_FOUND` is -1); new versions do no harm either.
+    wanted = [name in condition.versions for name in names] + [False] * (len(scenario.updates) + 1)
+    return product, np.array(wanted, dtype=np.bool_)
