@@ -72,6 +72,7 @@ class EmbeddedLog:
             self._heads = self._load_heads()
             self._committed = self._load_commits()
             undo.pop_all()
+        self._doubtful = False
         self._tails = Tails(tail_bytes_max)
         self._waiting = Waiting(self._heads)
         self._commits: GroupCommit[Transaction] = GroupCommit(self._execute)
@@ -124,8 +125,8 @@ class EmbeddedLog:
         """
         try:
             self._transact(units)
-        except BaseException as error:
-            if len(units) > 1 and isinstance(error, Exception):
+        except Exception as error:
+            if len(units) > 1:
                 for unit in units:
                     self._execute([unit])
                 return
@@ -136,6 +137,10 @@ class EmbeddedLog:
     def _transact(self, units: Sequence[Unit[Transaction]]) -> None:
         if self._closed:
             raise LogUnavailableError("the log is closed: open it again")
+        if self._doubtful:
+            self._reload()
+        # Whatever happens from here to the end, be it a failing COMMIT or an interrupt after it, memory may be wrong.
+        self._doubtful = True
         transaction = Transaction(self._writer, self._heads, self._clock.now_ms(), self._tombstone_ms)
         refused: dict[Unit[Transaction], LogError] = {}
         self._writer.execute("BEGIN IMMEDIATE")
@@ -153,9 +158,20 @@ class EmbeddedLog:
                 self._writer.execute("ROLLBACK")
             raise
         self._publish(transaction)
+        self._doubtful = False
         for unit in units:
             unit.error = refused.get(unit)
         self._checkpointer.wrote(sum(unit.size_bytes + schema.PAGE_BYTES for unit in units))
+
+    def _reload(self) -> None:
+        """Learn from the file what is committed, after a transaction whose end is not known."""
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
+        self._tails.clear()
+        for source, loaded in self._load_heads().items():
+            self._heads[source].follow(loaded)
+        self._committed.update(self._load_commits())
+        self._waiting.wake(self._heads.keys())
 
     def _publish(self, transaction: Transaction) -> None:
         """Let memory follow what is now durable, the records before the bounds that lead readers to them."""
@@ -164,9 +180,7 @@ class EmbeddedLog:
             if not self._heads[source].spec.compacted:
                 self._tails.add(source, records)
         for source, changed in transaction.changed.items():
-            head = self._heads[source]
-            head.first, head.next, head.last = changed.first, changed.next, changed.last
-            head.stored_bytes = changed.stored_bytes
+            self._heads[source].follow(changed)
         self._committed.update(transaction.commits)
         self._waiting.wake(transaction.appended.keys())
 

@@ -38,6 +38,10 @@ class Head:
     last: int
     stored_bytes: int
 
+    def follow(self, other: "Head") -> None:
+        """Take over the bounds of `other`."""
+        self.first, self.next, self.last, self.stored_bytes = other.first, other.next, other.last, other.stored_bytes
+
 
 @dataclass(slots=True)
 class _Tail:
@@ -71,6 +75,13 @@ class Tails:
                 self._order.append((source, size))
             while self._bytes > self._bytes_max:
                 self._evict()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._mutex:
+            self._tails.clear()
+            self._order.clear()
+            self._bytes = 0
 
     def _evict(self) -> None:
         source, size = self._order.popleft()
@@ -107,6 +118,7 @@ class Waiting:
         self._heads = heads
         self._mutex = threading.Lock()
         self._sleepers: dict[TopicPartition, set[threading.Event]] = {source: set() for source in heads}
+        self._closed = False
 
     def ready(self, positions: Mapping[TopicPartition, int]) -> bool:
         """Tell whether one of the positions has a record at or after it, or has been passed by retention."""
@@ -124,30 +136,28 @@ class Waiting:
                 self._sleepers[source].add(event)
         try:
             # Looked at again after registering: an append in between has not seen this sleeper.
-            while not self.ready(positions):
+            while not self._closed and not self.ready(positions):
                 remaining = deadline - time.monotonic()
                 if remaining <= 0 or not event.wait(remaining):
                     return self.ready(positions)
                 event.clear()
-                if not self._sleepers:
-                    return False
-            return True
+            return not self._closed
         finally:
             with self._mutex:
                 for source in positions:
-                    self._sleepers.get(source, set()).discard(event)
+                    self._sleepers[source].discard(event)
 
     def wake(self, sources: Collection[TopicPartition]) -> None:
         """Wake who waits for one of `sources`."""
         with self._mutex:
             for source in sources:
-                for event in self._sleepers.get(source, ()):
+                for event in self._sleepers[source]:
                     event.set()
 
     def close(self) -> None:
         """Wake everybody for good."""
         with self._mutex:
-            sleepers, self._sleepers = self._sleepers, {}
-        for events in sleepers.values():
-            for event in events:
-                event.set()
+            self._closed = True
+            for events in self._sleepers.values():
+                for event in events:
+                    event.set()

@@ -302,9 +302,10 @@ class Owner:
                 # Compaction may have taken all that was there: pass the hole. The end is asked before the second read,
                 # so nothing appended in between is passed with it.
                 end = self._log.bounds(source)[1]
-                records = self._read_at(source, position)
-                if not records:
-                    self._positions[source] = max(position, end)
+                if end > position:
+                    records = self._read_at(source, position)
+                    if not records:
+                        self._positions[source] = end
             return records
         except OffsetGoneError as error:
             raise GapError(self._gap(source, position, self._log.bounds(source)[0])) from error

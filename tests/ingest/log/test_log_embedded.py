@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from ingest.log.group_commit import GroupCommit, Unit
 from ingest.log.heads import Tails
 from ingest.log.interface import Entry, LogError, LogUnavailableError, Record, TopicPartition
 from ingest.log.specs import TopicSpec, topic_specs
+from ingest.log.transaction import Prepared, Transaction
 from ingest.topics import TOPICS, Topics
 from support import log_disk_full
 
@@ -199,6 +200,64 @@ def test_readers_do_not_wait_for_a_writer(tmp_path: Path, clock: DrivenClock) ->
     leave.set()
     holder.join()
     log.close()
+
+
+def test_an_interrupt_after_the_commit_leaves_no_wrong_bounds(
+    log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append([Entry("e", 0, None, b"a")])
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "_publish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log.append([Entry("e", 0, None, b"durable, not acknowledged")])
+    assert log.append([Entry("e", 0, None, b"b")]) == [2]
+    assert [record.value for record in log.read(EVENTS, 0)] == [b"a", b"durable, not acknowledged", b"b"]
+
+
+def test_a_unit_that_breaks_its_transaction_harms_nobody_else(log: EmbeddedLog) -> None:
+    entered, leave = threading.Event(), threading.Event()
+    outcomes: dict[str, object] = {}
+
+    def hold(_: object) -> None:
+        entered.set()
+        assert leave.wait(20)
+
+    def run(name: str, work: Callable[[Transaction], object]) -> None:
+        try:
+            outcomes[name] = log._commits.submit(work)
+        except LogUnavailableError as error:
+            outcomes[name] = str(error)
+
+    def append(name: str) -> None:
+        outcomes[name] = log.append([Entry("e", 0, None, name.encode())])
+
+    def poison(transaction: Transaction) -> None:
+        transaction.append([Prepared(EVENTS, None, b"x", 0, b"x")])
+        transaction.connection.execute("INSERT INTO records SELECT * FROM records")
+
+    threads = [
+        threading.Thread(target=run, args=("hold", hold)),
+        threading.Thread(target=append, args=("one",)),
+        threading.Thread(target=run, args=("poison", poison)),
+        threading.Thread(target=append, args=("two",)),
+    ]
+    threads[0].start()
+    entered.wait()
+    for count, thread in enumerate(threads[1:], 1):
+        thread.start()
+        while len(log._commits._queue) < count:
+            time.sleep(0.001)
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert outcomes["one"] == [0]
+    assert outcomes["two"] == [1]
+    assert "cannot write the log" in str(outcomes["poison"])
+    assert [record.value for record in log.read(EVENTS, 0)] == [b"one", b"two"]
 
 
 def test_the_declared_topics_become_specs() -> None:
