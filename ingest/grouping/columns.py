@@ -7,14 +7,13 @@ here was checked by a gateway, but a record is still trusted for nothing: one th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
-from operator import attrgetter
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ingest.activity import CHECK_IN, INSTALLED, ActivityBatch, ActivityRecord, Texts, activity_decoder
 from ingest.events import RolloutNotice, Tick
 from ingest.grouping.words import Words
 
@@ -32,22 +31,6 @@ class _Lean(msgspec.Struct, tag_field="kind", kw_only=True, gc=False):
     model: str = ""
     ring: str = ""
     tenant: str = ""
-
-
-class _CheckIn(_Lean, tag="check_in", kw_only=True, gc=False):
-    versions: msgspec.Raw = msgspec.Raw(b"{}")
-
-
-class _Offered(_Lean, tag="offered", kw_only=True, gc=False):
-    vendor: str
-    product: str
-    version: str
-
-
-class _Installed(_Lean, tag="installed", kw_only=True, gc=False):
-    vendor: str
-    product: str
-    version: str
 
 
 class DiskVersion(msgspec.Struct, kw_only=True, gc=False):
@@ -81,12 +64,6 @@ class BootLoop(Bsod, tag="boot_loop", kw_only=True, gc=False):
     """A boot loop's report, as grouping reads it."""
 
 
-class ActivityBatch(msgspec.Struct, tag_field="kind", tag="batch", kw_only=True):
-    """A batch of the activity topic, as grouping reads it."""
-
-    reports: list[_CheckIn | _Offered | _Installed]
-
-
 class CrashBatch(msgspec.Struct, tag_field="kind", tag="batch", kw_only=True):
     """A batch of the crash topic, as grouping reads it."""
 
@@ -94,21 +71,15 @@ class CrashBatch(msgspec.Struct, tag_field="kind", tag="batch", kw_only=True):
     received_at_ms: int
 
 
-_activity: msgspec.json.Decoder[ActivityBatch | Tick | RolloutNotice] = msgspec.json.Decoder(
-    ActivityBatch | Tick | RolloutNotice
-)
 _crashes: msgspec.json.Decoder[CrashBatch | Tick | RolloutNotice] = msgspec.json.Decoder(
     CrashBatch | Tick | RolloutNotice
 )
-_inventory = msgspec.json.Decoder(dict[str, str])
-
-Bytes8 = npt.NDArray[np.uint8]
 
 
-def decode_activity(value: bytes) -> ActivityBatch | Tick | RolloutNotice | None:
+def decode_activity(value: bytes) -> ActivityRecord | None:
     """Decode a record of the activity topic; None where it cannot be."""
     try:
-        return _activity.decode(value)
+        return activity_decoder.decode(value)
     except (msgspec.DecodeError, RecursionError):
         return None
 
@@ -140,7 +111,7 @@ class Dictionaries:
         self.product_of = np.zeros(UPDATES_MAX, np.uint16)
         self.family_of = np.zeros(4096, np.uint8)
         self._update_keys: dict[tuple[str, str, str], int] = {}
-        self._inventory_numbers: dict[bytes, int] = {b"{}": 0}
+        self._inventory_numbers: dict[tuple[tuple[str, str], ...], int] = {(): 0}
         self.inventories: list[tuple[int, ...]] = [()]
 
     def named(self) -> dict[str, Words]:
@@ -165,19 +136,16 @@ class Dictionaries:
                 self._update_keys[key] = known
         return known
 
-    def inventory_number(self, raw: bytes) -> int:
-        """Return the number of a set of versions as raw JSON; equal sets are decoded once."""
-        known = self._inventory_numbers.get(raw)
+    def inventory_number(self, versions: dict[str, str]) -> int:
+        """Return the number of a set of versions; number 0 is the empty set."""
+        key = tuple(versions.items())
+        known = self._inventory_numbers.get(key)
         if known is not None:
             return known
         if len(self.inventories) >= INVENTORIES_MAX:
-            self._inventory_numbers, self.inventories = {b"{}": 0}, [()]
-        try:
-            versions = _inventory.decode(raw)
-        except msgspec.DecodeError:
-            versions = {}
-        updates = tuple(self._number_update(product, version) for product, version in versions.items())
-        self._inventory_numbers[raw] = len(self.inventories)
+            self._inventory_numbers, self.inventories = {(): 0}, [()]
+        updates = tuple(self._number_update(product, version) for product, version in key)
+        self._inventory_numbers[key] = len(self.inventories)
         self.inventories.append(tuple(update for update in updates if update))
         return len(self.inventories) - 1
 
@@ -221,6 +189,16 @@ class Columns:
         """Return the number of reports."""
         return len(self.key)
 
+    def check(self, reports: int) -> None:
+        """Check that every column has one entry for each of `reports` reports.
+
+        Raises:
+            ValueError: one has not.
+        """
+        for name in self.__slots__:
+            if len(getattr(self, name)) != reports:
+                raise ValueError(f"column {name} has {len(getattr(self, name))} entries for {reports} reports")
+
     def take(self, where: npt.NDArray[Any]) -> "Columns":
         """Return the columns at the given places."""
         return Columns(*(getattr(self, name)[where] for name in self.__slots__))
@@ -232,50 +210,89 @@ def keys_of(pseudonyms: Sequence[str]) -> npt.NDArray[np.uint64]:
     Raises:
         ValueError: one of them is not of that form.
     """
-    packed = bytes.fromhex("".join(pseudonyms))
-    if len(packed) != 8 * len(pseudonyms):
-        raise ValueError("a pseudonym is not 16 hexadecimal digits")
-    return np.frombuffer(packed, ">u8").astype(np.uint64)
+    return np.frombuffer(bytes.fromhex("".join(pseudonyms)), ">u8").astype(np.uint64)
 
 
-def columns_of(reports: Sequence[_Lean], words: Dictionaries) -> Columns:
-    """Turn decoded reports into columns.
+def _numbered(words: Words, texts: Texts, reports: int, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """Return a column of texts as numbers of the dictionary, shape (reports,)."""
+    table = np.fromiter(words.numbers(texts.words), dtype, len(texts.words))
+    return _spread(table, texts, reports)
+
+
+def _spread(table: npt.NDArray[Any], texts: Texts, reports: int) -> npt.NDArray[Any]:
+    if not texts.numbers:
+        return np.full(reports, table[0])
+    return table[np.array(texts.numbers, np.int64)]
+
+
+def activity_columns(batch: ActivityBatch, words: Dictionaries) -> Columns:
+    """Turn a record of the activity topic into grouping's columns.
+
+    Raises:
+        ValueError: the columns do not fit together, or hold what a gateway does not write.
+    """
+    n = len(batch)
+    update = np.zeros(n, np.uint16)
+    inventory = np.zeros(n, np.uint32)
+    try:
+        kinds = np.frombuffer(batch.kinds.encode(), np.uint8)
+        changed = np.flatnonzero(kinds != ord(CHECK_IN))
+        if len(changed):
+            numbers = [words.update_number(name.vendor, name.product, name.version) for name in batch.updates]
+            update[changed] = np.array(numbers, np.uint16)[np.array(batch.changed, np.int64)]
+        if batch.listed:
+            sets = np.array([words.inventory_number(versions) for versions in batch.inventories], np.uint32)
+            inventory[np.array(batch.listed_at, np.int64)] = sets[np.array(batch.listed, np.int64)]
+        columns = Columns(
+            keys_of([batch.devices]),
+            np.array(batch.seq, np.uint64),
+            _seconds(batch.at_ms),
+            _seconds(batch.boot_at_ms),
+            _spread(words.build_numbers(batch.os_build.words), batch.os_build, n),
+            _numbered(words.forms, batch.form_factor, n, np.uint8),
+            _numbered(words.models, batch.model, n, np.uint16),
+            _numbered(words.rings, batch.ring, n, np.uint8),
+            _numbered(words.tenants, batch.tenant, n, np.uint16),
+            update,
+            kinds == ord(INSTALLED),
+            inventory,
+        )
+    except (OverflowError, IndexError) as error:
+        raise ValueError(f"an activity record does not fit together: {error}") from error
+    columns.check(n)
+    return columns
+
+
+def _seconds(times_ms: Sequence[int]) -> npt.NDArray[np.uint32]:
+    return (np.array(times_ms, np.int64) // 1000).astype(np.uint32)
+
+
+def crash_columns(reports: Sequence[Bsod], words: Dictionaries) -> Columns:
+    """Turn crash reports into grouping's columns.
 
     Raises:
         ValueError: a pseudonym is not 16 hexadecimal digits, or a number is out of its range.
     """
     n = len(reports)
-    fields = attrgetter("device", "seq", "at_ms", "boot_at_ms", "os_build", "form_factor", "model", "ring", "tenant")
-    device, seq, at, boot, build, form, model, ring, tenant = zip(*map(fields, reports), strict=True)
-    update = np.zeros(n, np.uint16)
-    installed = np.zeros(n, bool)
-    inventory = np.zeros(n, np.uint32)
-    for place, report in enumerate(reports):
-        if type(report) is _CheckIn:
-            raw = report.versions
-            if len(raw) > 2:
-                inventory[place] = words.inventory_number(bytes(raw))
-        elif type(report) is _Offered or type(report) is _Installed:
-            change = cast("_Offered", report)
-            update[place] = words.update_number(change.vendor, change.product, change.version)
-            installed[place] = type(report) is _Installed
     try:
-        return Columns(
-            keys_of(device),
-            np.array(seq, np.uint64),
-            (np.array(at, np.int64) // 1000).astype(np.uint32),
-            (np.array(boot, np.int64) // 1000).astype(np.uint32),
-            words.build_numbers(build),
-            np.fromiter(words.forms.numbers(form), np.uint8, n),
-            np.fromiter(words.models.numbers(model), np.uint16, n),
-            np.fromiter(words.rings.numbers(ring), np.uint8, n),
-            np.fromiter(words.tenants.numbers(tenant), np.uint16, n),
-            update,
-            installed,
-            inventory,
+        columns = Columns(
+            keys_of([report.device for report in reports]),
+            np.array([report.seq for report in reports], np.uint64),
+            _seconds([report.at_ms for report in reports]),
+            _seconds([report.boot_at_ms for report in reports]),
+            words.build_numbers([report.os_build for report in reports]),
+            np.fromiter(words.forms.numbers(report.form_factor for report in reports), np.uint8, n),
+            np.fromiter(words.models.numbers(report.model for report in reports), np.uint16, n),
+            np.fromiter(words.rings.numbers(report.ring for report in reports), np.uint8, n),
+            np.fromiter(words.tenants.numbers(report.tenant for report in reports), np.uint16, n),
+            np.zeros(n, np.uint16),
+            np.zeros(n, bool),
+            np.zeros(n, np.uint32),
         )
     except OverflowError as error:
         raise ValueError(f"a number is out of its range: {error}") from error
+    columns.check(n)
+    return columns
 
 
 def join(parts: Sequence[Columns]) -> Columns:
@@ -283,8 +300,3 @@ def join(parts: Sequence[Columns]) -> Columns:
     if len(parts) == 1:
         return parts[0]
     return Columns(*(np.concatenate([getattr(part, name) for part in parts]) for name in Columns.__slots__))
-
-
-def all_reports(batches: Sequence[ActivityBatch]) -> list[Any]:
-    """Return the reports of several batches as one list."""
-    return list(chain.from_iterable(batch.reports for batch in batches))

@@ -12,16 +12,16 @@ a step have seen it already and are left alone, and nothing is said: it was said
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from ingest.activity import ActivityBatch
 from ingest.events import RolloutNotice, Tick
 from ingest.grouping.columns import (
-    ActivityBatch,
     Columns,
     CrashBatch,
-    columns_of,
+    activity_columns,
+    crash_columns,
     decode_activity,
     decode_crashes,
     join,
@@ -92,8 +92,8 @@ class Partition:
             self.activity.tick(got.gateway, got.at_ms, record.offset + 1)
         elif isinstance(got, RolloutNotice):
             self.activity.add(got, 0)
-        elif isinstance(got, ActivityBatch) and got.reports:
-            columns = self._columns("activity", record, got.reports)
+        elif isinstance(got, ActivityBatch) and got.kinds:
+            columns = self._columns("activity", record, lambda: activity_columns(got, self.population.words))
             if columns is not None:
                 self.activity.add(columns, len(columns))
         elif got is None:
@@ -105,16 +105,16 @@ class Partition:
         if isinstance(got, Tick):
             self.crashes.tick(got.gateway, got.at_ms, record.offset + 1)
         elif isinstance(got, CrashBatch) and got.reports:
-            columns = self._columns("crashes", record, got.reports)
+            columns = self._columns("crashes", record, lambda: crash_columns(got.reports, self.population.words))
             if columns is not None:
                 columns.at = np.minimum(columns.at, np.uint32(got.received_at_ms // 1000))
                 self.crashes.add(CrashItem(columns, list(got.reports)), len(columns))
         elif got is None:
             self._on_bad("crashes", record, Outcome.INVALID_JSON)
 
-    def _columns(self, word: str, record: Record, reports: Any) -> Columns | None:
+    def _columns(self, word: str, record: Record, read: Callable[[], Columns]) -> Columns | None:
         try:
-            columns = columns_of(reports, self.population.words)
+            columns = read()
         except ValueError:
             self._on_bad(word, record, Outcome.INVALID_TYPE)
             return None

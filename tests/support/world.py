@@ -1,9 +1,10 @@
-"""Builds device-topic records for grouping tests: reports, ticks and notices, spread over partitions as a gateway does."""
+"""Builds device-topic records for grouping tests: reports, ticks and notices, spread over partitions as gateways do."""
 
 import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+from ingest.activity import ActivityBatch, pack
 from ingest.events import (
     Batch,
     BootLoop,
@@ -86,18 +87,20 @@ class World:
 
     def batches(self, word: str, reports: Sequence[Report], received_at_ms: int) -> list[Entry]:
         """Return the reports as batches of the topic, one for each partition they touch."""
-        spread: dict[int, list[Report]] = {}
+        spread: dict[int, list[Any]] = {}
         for report in reports:
             spread.setdefault(partition_of(report.device, self.topics.device_partitions), []).append(report)
+        make = self._activity if word == "activity" else self._crashes
         return [
-            Entry(
-                self.topics.name(word),
-                partition,
-                None,
-                encoder.encode(Batch(gateway=self.gateway, received_at_ms=received_at_ms, reports=some)),
-            )
+            Entry(self.topics.name(word), partition, None, encoder.encode(make(some, received_at_ms)))
             for partition, some in sorted(spread.items())
         ]
+
+    def _activity(self, reports: list[Any], received_at_ms: int) -> ActivityBatch:
+        return pack(reports, self.gateway, received_at_ms)
+
+    def _crashes(self, reports: list[Any], received_at_ms: int) -> Batch:
+        return Batch(gateway=self.gateway, received_at_ms=received_at_ms, reports=reports)
 
     def ticks(self, at_ms: int, words: Sequence[str] = ("activity", "crashes")) -> list[Entry]:
         """Return a tick for every partition of the topics."""

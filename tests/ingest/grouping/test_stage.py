@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 import pytest
-from support.world import NEW, OLD, T0, World
 
 from ingest.clock import DrivenClock
 from ingest.grouping.partition import Partition
@@ -17,6 +16,7 @@ from ingest.log.specs import topic_specs
 from ingest.metrics import Metrics
 from ingest.topics import Topics
 from ingest.windows import CohortWindow, Step, step_decoder
+from support.world import NEW, OLD, T0, World
 
 SECOND = 1000
 
