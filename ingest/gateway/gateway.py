@@ -228,6 +228,9 @@ class Gateway:
         rollout, created, announcement = self.book.declare(pushed[0], principal.name, pushed[1])
         if announcement is not None:
             await self._coalescer.announce(announcement)
+        else:
+            # What is known already may still be on its way to the log, or waiting to be tried again.
+            await self._coalescer.flush()
         return rollout, created
 
     def _prepare(self, body: bytes, principal: Principal) -> tuple[RolloutDeclaration, list[PushedList]]:
