@@ -103,7 +103,7 @@ def query(
         return
     settings = _settings(config)
     given = _pairs(parameters)
-    text = click.get_text_stream("stdin").read() if sql in (None, "-") else str(sql)
+    text = sys.stdin.read() if sql in (None, "-") else str(sql)
     url = f"http://127.0.0.1:{settings.query_port}/"
     answer = ask(url, _resolve(text, given), form, given, database_of(lane or settings.lane))
     sys.stdout.buffer.write(answer)

@@ -12,7 +12,11 @@ from typing import Any, NamedTuple, Protocol
 
 from ingest.topics import LIVE_LANE
 
-# One table's rows, by column: plain Python values, times as integer milliseconds since the epoch.
+# ClickHouse's own code for arguments that make no sense.
+BAD_ARGUMENTS = 36
+
+# One table's rows, by column: plain Python values, times as integers since the epoch (seconds for DateTime,
+# milliseconds for DateTime64(3)).
 Columns = Mapping[str, Sequence[Any]]
 
 
@@ -131,7 +135,7 @@ def quoted(name: str) -> str:
         StoreError: it holds a character that no name of Cordon's has.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", name):
-        raise StoreError(f"{name!r} is no name of a table or database: letters, digits and '_' only")
+        raise StoreError(f"{name!r} is no name of a table or database: letters, digits and '_' only", BAD_ARGUMENTS)
     return f"`{name}`"
 
 

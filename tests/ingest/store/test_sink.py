@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from ingest.clock import DrivenClock
-from ingest.events import BootLoop, Bsod, CheckIn, Installed, Offered
+from ingest.events import BootLoop, Bsod
 from ingest.log.interface import Entry, TopicPartition
 from ingest.log.memory import MemoryLog
 from ingest.log.specs import topic_specs
@@ -20,62 +20,9 @@ from ingest.store.chdb import ChdbStore
 from ingest.store.interface import MemoryStore, StoreError, StoreMismatchError
 from ingest.store.sink import GROUP, Sink, SinkLimits
 from ingest.topics import Topics
+from support.store_fleet import BASE_MS, counted, recount
 
-BASE_MS = 1_721_362_140_000
 MakeSink = Callable[..., Sink]
-
-
-def recount(reports: list[Any]) -> dict[str, dict[Any, int]]:
-    """Count the reports in Python, as the store's aggregates should."""
-    check_ins: Counter[Any] = Counter()
-    crashes: Counter[Any] = Counter()
-    loops: Counter[Any] = Counter()
-    versions: Counter[Any] = Counter()
-    installs: Counter[Any] = Counter()
-    for r in reports:
-        minute = r.at_ms // 60_000 * 60
-        if isinstance(r, CheckIn):
-            check_ins[minute, r.tenant, r.ring, r.os_build] += 1
-        elif isinstance(r, Offered | Installed):
-            kind = "offered" if isinstance(r, Offered) else "installed"
-            installs[minute, kind, r.vendor, r.product, r.version, r.ring, r.os_build, r.tenant] += 1
-        else:
-            key = (minute, r.module, f"{r.module}|{r.bugcheck:#x}", r.ring, r.os_build, r.tenant)
-            crashes[key] += 1
-            loops[key] += isinstance(r, BootLoop)
-            for v in r.versions:
-                versions[minute, v.vendor, v.product, v.version, key[2], r.ring, r.os_build, r.tenant] += 1
-    return {
-        "check_in_minutes": dict(check_ins),
-        "crash_minutes": dict(crashes),
-        "boot_loops": {key: count for key, count in loops.items() if count},
-        "version_crash_minutes": dict(versions),
-        "install_minutes": dict(installs),
-    }
-
-
-def counted(store: ChdbStore) -> dict[str, dict[Any, int]]:
-    """Read the same counts from the store."""
-    place = "toUnixTimestamp(minute)"
-    update = "vendor, product, version"
-    queries = {
-        "check_in_minutes": ("check_in_minutes", f"{place}, tenant, ring, os_build", "sum(check_ins)"),
-        "crash_minutes": ("crash_minutes", f"{place}, module, signature, ring, os_build, tenant", "sum(crashes)"),
-        "boot_loops": ("crash_minutes", f"{place}, module, signature, ring, os_build, tenant", "sum(boot_loops)"),
-        "version_crash_minutes": (
-            "version_crash_minutes", f"{place}, {update}, signature, ring, os_build, tenant", "sum(crashes)",
-        ),
-        "install_minutes": (
-            "install_minutes", f"{place}, kind, {update}, ring, os_build, tenant", "sum(installs)",
-        ),
-    }  # fmt: skip
-    return {
-        name: {
-            tuple(row[:-1]): row[-1]
-            for row in store.query(f"SELECT {keys}, {total} AS n FROM {table} FINAL GROUP BY ALL HAVING n > 0").rows
-        }
-        for name, (table, keys, total) in queries.items()
-    }
 
 
 def scalar(store: ChdbStore, sql: str) -> Any:
