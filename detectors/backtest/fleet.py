@@ -77,7 +77,7 @@ class Fleet:
         self._check_in_ms = round(scenario.fleet.check_in_seconds * 1000)
         self._by_phase = np.argsort(self.population.phase_ms, kind="stable")
         self._phases = self.population.phase_ms[self._by_phase]
-        self._down = self._down_worst = self._background_crashes = 0
+        self._down = self._down_worst = self._background_crashes = self._crash_reports = 0
         self._happen: dict[Due, Callable[[Event, list[Saying]], None]] = {
             Due.ASSIGNED: self._assigned,
             Due.OFFERED: self._offered,
@@ -108,6 +108,11 @@ class Fleet:
             self._agenda.add(Due.CRASHES, struck, times, BACKGROUND)
 
     # What a caller does with the fleet.
+
+    @property
+    def crash_reports(self) -> int:
+        """How many bsod and boot_loop reports were made, whether or not they arrived."""
+        return self._crash_reports
 
     @property
     def done(self) -> bool:
@@ -360,6 +365,7 @@ class Fleet:
         shipment.reported[devices] = True
 
     def _crash_saying(self, device: int, time_ms: int, head: bytes, tail: bytes) -> Saying:
+        self._crash_reports += 1
         crashed_ms = int(self._machines.down_ms[device])
         return Saying(time_ms, device, head, self._machines.fragment(device), crashed_ms, tail)
 
