@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from detectors.exposure import Counts, ExposureBound, upper_bound
+from detectors.exposure import Counts, ExposureBound, ring_of, upper_bound
 from detectors.history import CELLS_MAX, MINUTES_KEPT_MS, CountHistory, HistoryState
 from ingest.windows import CohortWindow
 
@@ -61,6 +61,8 @@ class CohortCounts:
         self.control: Counts = np.zeros(0, dtype=np.int64)
         self.pending = [0] * partitions
         self._columns: dict[str, int] = {}
+        self._rings: list[str] = []
+        self._ring_of: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._rows: list[dict[tuple[int, int], tuple[int, int]]] = [{} for _ in range(partitions)]
         self._crash_totals = [0] * partitions
         self._exposed_totals = [0] * partitions
@@ -79,7 +81,17 @@ class CohortCounts:
             self.cells.append(cell)
             self.known = np.append(self.known, 0)
             self.control = np.append(self.control, 0)
+            self._note_ring(ring_of(cell))
         return found
+
+    def _note_ring(self, ring: str) -> None:
+        if ring not in self._rings:
+            self._rings.append(ring)
+        self._ring_of = np.append(self._ring_of, self._rings.index(ring))
+
+    def _reached(self, bound: ExposureBound, at_ms: int) -> Floats:
+        reached: Floats = bound.reach_of(self._rings, at_ms)[self._ring_of]
+        return reached
 
     def lose(self, partition: int) -> None:
         """Note that a step of the partition was lost: no evidence from it until it names every cell again."""
@@ -144,7 +156,7 @@ class CohortCounts:
 
     def exposed_upper(self, bound: ExposureBound, at_ms: int) -> int:
         """Return the most devices at risk that may be exposed now, over all cells."""
-        return int(upper_bound(self.known, self.control, bound.reach_of(self.cells, at_ms)).sum())
+        return int(upper_bound(self.known, self.control, self._reached(bound, at_ms)).sum())
 
     @staticmethod
     def too_old(at_ms: int, now_ms: int) -> bool:
@@ -175,7 +187,7 @@ class CohortCounts:
             chosen = np.array(indices, dtype=np.int64)
             columns = np.array([places[i].column for i in indices], dtype=np.int64)
             known, control = self._history.envelope(from_ms, to_ms, columns)
-            reached = bound.reach_of(self.cells, to_ms)[columns]
+            reached = self._reached(bound, to_ms)[columns]
             most = upper_bound(known, control, reached)
             x = exposed[chosen]
             upper[chosen] = _share(most + x, np.maximum(known + control - most, ~x))
@@ -203,6 +215,8 @@ class CohortCounts:
         counts = cls(state.live, state.synced)
         counts.cells = state.cells
         counts._columns = {cell: column for column, cell in enumerate(state.cells)}
+        for cell in state.cells:
+            counts._note_ring(ring_of(cell))
         counts._rows = [{(r[0], r[1]): (r[2], r[3]) for r in rows} for rows in state.rows]
         counts._crash_totals, counts._exposed_totals = state.crash_totals, state.exposed_totals
         counts.pending = state.pending

@@ -6,6 +6,7 @@ bound; where neither holds there is no bound, and without a bound there is no sc
 """
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -65,13 +66,13 @@ class ExposureBound:
         )
         self.bounded = not says_nothing
 
-    def reach_of(self, cells: list[str], at_ms: int) -> npt.NDArray[np.float64]:
-        """Return the reach of the declared push in each cell at `at_ms`: shape (cells,), 0 where no rule speaks."""
+    def reach_of(self, rings: Sequence[str], at_ms: int) -> npt.NDArray[np.float64]:
+        """Return the reach of the declared push in each ring at `at_ms`: shape (rings,), 0 where no rule speaks."""
         by_ring = {name: reach(ring, at_ms) for name, ring in self._rings.items()}
         # Cells whose ring is not told may hold devices of any ring: the furthest reach bounds them.
         furthest = max(by_ring.values(), default=0.0)
         by_ring.update(dict.fromkeys(_ANY_RING, furthest))
-        return np.array([by_ring.get(ring_of(cell), 0.0) for cell in cells], dtype=np.float64)
+        return np.array([by_ring.get(ring, 0.0) for ring in rings], dtype=np.float64)
 
     def reached_all(self, cell: str, at_ms: int) -> bool:
         """Tell whether the push has reached every device of the cell, so that whoever crashes in it is exposed."""

@@ -81,10 +81,10 @@ class Silence:
     """Evidence that the exposed fall silent more often than `tolerated_ratio` allows.
 
     Model. In each stratum (cell, minute last heard), given that s of its n_e + n_c devices are silent, the split
-    between the arms has odds ratio rho. log M(rho) adds up the strata's log likelihood ratios against rho0, and the evidence is
-    the mean of M over 32 log-spaced rho. This is the event formula of the rate ratio with shares updated without
-    replacement, taken over all orders in which the silent devices may have fallen silent: the order is not known, and
-    scoring one chosen order would not be a martingale.
+    between the arms has odds ratio rho. log M(rho) adds up the strata's log likelihood ratios against rho0, and the
+    evidence is the mean of M over 32 log-spaced rho. This is the event formula of the rate ratio with shares updated
+    without replacement, taken over all orders in which the silent devices may have fallen silent: the order is not
+    known, and scoring one chosen order would not be a martingale.
 
     Freezing. Where more than `share_limit` of at least `control_least` controls are silent too, something hits
     everybody (a power cut, a Friday at 17:30): the stratum is not scored, only counted in `frozen`. Freezing looks at

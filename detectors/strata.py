@@ -1,8 +1,8 @@
 """Strata of devices last heard in one minute, gathered from all device partitions until their time is up.
 
 Each partition says its part of a stratum twice: its sizes at the end of the minute, and the silent ones when the
-overdue time has passed. A minute is scored once, for all its cells together, when every live partition has had the time to
-say it; words that come later are dropped and counted.
+overdue time has passed. A minute is scored once, for all its cells together, when every live partition has had the
+time to say it; words that come later are dropped and counted.
 """
 
 import math
@@ -11,14 +11,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from detectors.exposure import ExposureBound
+from detectors.exposure import ExposureBound, ring_of
 from detectors.silence import Stratum
 from ingest.windows import HeardMinute
 
 _MINUTE_MS: Final = 60_000
 # Partitions pass the overdue time at their own ticks: a few of them apart.
 _GRACE_MS: Final = 5_000
-# Rows waiting, over all minutes: some hundred cells of 8 partitions for a quarter of an hour. Beyond it they are dropped.
+# Rows waiting, over all minutes: some hundred cells of 8 partitions for a quarter of an hour; more are dropped.
 _ROWS_MAX: Final = 200_000
 
 
@@ -114,7 +114,7 @@ class Strata:
                 for index, count in enumerate(told):
                     sums[index] += count
         names = sorted(cells)
-        reached = bound.reach_of(names, minute_ms + _MINUTE_MS)
+        reached = bound.reach_of([ring_of(name) for name in names], minute_ms + _MINUTE_MS)
         strata, unbounded = [], 0
         for name, part in zip(names, reached.tolist(), strict=True):
             exposed, control, silent_exposed, silent_control = cells[name]

@@ -1,0 +1,187 @@
+"""From evidence to a decision: a pure function, the only place where the two meet.
+
+What it never does: read no data as health, say proceed while anything is late, lost, left out or unbounded, or kill
+while activity is late. Each answer has its reason as a closed word and as a sentence with the numbers in it.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from detectors.policy import Policy
+from detectors.verdict import DecisionWord, Evidence, Reason, VerdictWord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """All that is known of a rollout when a decision is asked for.
+
+    Attributes:
+        evidence: the numbers a person gets to see; `log10_evidence_max` is the highest evidence that may kill.
+        log10_hold_max: the highest evidence that may hold: with methods whose history is too short to kill.
+        log10_hold: the same now.
+        bounded: whether anything bounds the exposed share from above.
+        devices: distinct devices behind the evidence in the exposed arm.
+        tenants: distinct tenants (or tenant groups, where devices are silent) among them.
+        trusted: one of the tenants may kill alone.
+        observed_seconds: time since the push to the latest started ring began.
+        excess_high: 95 % upper bound of the exposed crash rate less the control's, per device and day; None if unknown.
+        late_seconds: how far activity lags behind crashes in the partition where it lags most.
+        late_limit_seconds: how far it may.
+        blind: no step comes any more.
+        left_out: device partitions that lag too far to be counted.
+        gapped: device partitions that lost a step and have not named every cell since.
+        failed: what went wrong in a detector; empty if nothing did.
+    """
+
+    evidence: Evidence
+    log10_hold_max: float = 0.0
+    log10_hold: float = 0.0
+    bounded: bool = True
+    devices: int = 0
+    tenants: int = 0
+    trusted: bool = False
+    observed_seconds: float = 0.0
+    excess_high: float | None = None
+    late_seconds: float = 0.0
+    late_limit_seconds: float = 30.0
+    blind: bool = False
+    left_out: tuple[int, ...] = ()
+    gapped: tuple[int, ...] = ()
+    failed: str = ""
+
+
+class Decided(NamedTuple):
+    """What was decided and why."""
+
+    verdict: VerdictWord
+    decision: DecisionWord
+    reason: Reason
+    sentence: str
+
+
+def decide(found: Findings, policy: Policy) -> Decided:
+    """Return verdict, decision, reason and sentence for what was found, by this policy."""
+    decided = _cannot_say(found) or _harm(found, policy) or _waiting(found, policy) or _health(found, policy)
+    return decided._replace(sentence=decided.sentence + _incomplete(found))
+
+
+def _cannot_say(found: Findings) -> Decided | None:
+    if found.failed:
+        text = f"a detector failed on this rollout's data: {found.failed}"
+        return Decided(VerdictWord.ERROR, DecisionWord.UNKNOWN, Reason.DETECTOR_FAILED, text)
+    if found.blind:
+        text = "no telemetry reaches the detectors: nothing can be said, and no data is not health"
+        return Decided(VerdictWord.NO_DATA, DecisionWord.UNKNOWN, Reason.NO_TELEMETRY, text)
+    if found.late_seconds > found.late_limit_seconds:
+        text = (
+            f"activity is {found.late_seconds:.0f} s behind crashes ({found.late_limit_seconds:.0f} s allowed): "
+            f"held, and not killed, until installs have caught up"
+        )
+        return Decided(VerdictWord.NO_DATA, DecisionWord.HOLD, Reason.ACTIVITY_LATE, text)
+    if not found.bounded:
+        return _unbounded(found)
+    return None
+
+
+def _unbounded(found: Findings) -> Decided:
+    crashes = found.evidence.crashes_exposed
+    text = (
+        f"nothing bounds who is exposed (declare rings or pushed devices, or post `offered`): {crashes} exposed crashes"
+    )
+    if crashes:
+        text += ", which can't be scored: held"
+        return Decided(VerdictWord.NO_DATA, DecisionWord.HOLD, Reason.NO_EXPOSURE_BOUND, text)
+    return Decided(VerdictWord.NO_DATA, DecisionWord.UNKNOWN, Reason.NO_EXPOSURE_BOUND, text)
+
+
+def _harm(found: Findings, policy: Policy) -> Decided | None:
+    evidence = found.evidence
+    if evidence.log10_evidence_max >= evidence.log10_needed_to_kill:
+        text = (
+            f"evidence {_power(evidence.log10_evidence_max)} >= {_power(evidence.log10_needed_to_kill)} needed to kill"
+        )
+        if found.devices < policy.devices_least:
+            text += f", but {found.devices} exposed devices < {policy.devices_least} needed: held. {_counts(found)}"
+            return Decided(VerdictWord.REGRESSED, DecisionWord.HOLD, Reason.TOO_FEW_DEVICES, text)
+        if found.tenants < policy.tenants_least and not found.trusted:
+            text += f", but {found.tenants} tenants < {policy.tenants_least} needed: held. {_counts(found)}"
+            return Decided(VerdictWord.REGRESSED, DecisionWord.HOLD, Reason.TOO_FEW_TENANTS, text)
+        return Decided(VerdictWord.REGRESSED, DecisionWord.KILL, Reason.KILL_EVIDENCE, f"{text}: {_counts(found)}")
+    if found.log10_hold_max >= evidence.log10_needed_to_hold:
+        text = f"evidence {_power(found.log10_hold_max)} >= {_power(evidence.log10_needed_to_hold)} needed to hold"
+        return Decided(VerdictWord.WATCHING, DecisionWord.HOLD, Reason.HOLD_EVIDENCE, f"{text}: {_counts(found)}")
+    if found.log10_hold >= policy.log10_to_watch:
+        text = f"evidence {_power(found.log10_hold)} >= {_power(policy.log10_to_watch)}, rising: {_counts(found)}"
+        return Decided(VerdictWord.WATCHING, DecisionWord.UNKNOWN, Reason.EVIDENCE_RISING, text)
+    return None
+
+
+def _waiting(found: Findings, policy: Policy) -> Decided | None:
+    evidence = found.evidence
+    if not evidence.exposed and not evidence.crashes_exposed:
+        text = "no device is known to be exposed yet"
+        return Decided(VerdictWord.NO_DATA, DecisionWord.UNKNOWN, Reason.NO_EXPOSURE, text)
+    lacking = []
+    if evidence.exposed < policy.proceed_exposed_least:
+        lacking.append(f"{evidence.exposed} exposed devices < {policy.proceed_exposed_least}")
+    if found.observed_seconds < policy.proceed_seconds:
+        lacking.append(f"{found.observed_seconds:.0f} s since the latest ring began < {policy.proceed_seconds:.0f} s")
+    if found.left_out:
+        lacking.append("a part of the fleet is not heard")
+    if found.gapped:
+        lacking.append("steps were lost")
+    if lacking:
+        text = "no harm seen, but not enough to call it healthy: " + "; ".join(lacking)
+        return Decided(VerdictWord.WATCHING, DecisionWord.UNKNOWN, Reason.NO_HARM_SEEN, text)
+    return None
+
+
+def _health(found: Findings, policy: Policy) -> Decided:
+    high, excess = found.evidence.rate_ratio_high, found.excess_high
+    if high is not None and high <= policy.proceed_ratio_high:
+        text = f"rate ratio at most {high:.2f} <= {policy.proceed_ratio_high:g} (95 %): {_counts(found)}"
+        return Decided(VerdictWord.HEALTHY, DecisionWord.PROCEED, Reason.NO_HARM_SEEN, text)
+    limit = policy.proceed_excess_per_device_day
+    if excess is not None and excess <= limit:
+        text = f"excess at most {excess:.2g} <= {limit:g} crashes per device and day (95 %): {_counts(found)}"
+        return Decided(VerdictWord.HEALTHY, DecisionWord.PROCEED, Reason.NO_HARM_SEEN, text)
+    text = (
+        f"no harm seen, but not enough to call it healthy: rate ratio at most {_or_unknown(high)} > "
+        f"{policy.proceed_ratio_high:g}, excess at most {_or_unknown(excess)} > {limit:g} per device and day"
+    )
+    no_control = not found.evidence.at_risk_control and not found.evidence.crashes_control
+    reason = Reason.NO_CONTROL if no_control else Reason.NO_HARM_SEEN
+    return Decided(VerdictWord.WATCHING, DecisionWord.UNKNOWN, reason, text)
+
+
+def _incomplete(found: Findings) -> str:
+    text = ""
+    if found.left_out:
+        text += f"; without device partitions {_list(found.left_out)}, which lag too far behind"
+    if found.gapped:
+        text += f"; steps of device partitions {_list(found.gapped)} were lost, so they give no evidence for now"
+    return text
+
+
+def _counts(found: Findings) -> str:
+    evidence = found.evidence
+    text = f"{evidence.crashes_exposed} exposed and {evidence.crashes_control} control crashes"
+    rate = next((method for method in evidence.methods if method.name == "rate_ratio"), None)
+    if rate is not None and rate.expected_share is not None:
+        text += f" at an expected exposed share of {rate.expected_share:.3g}"
+    silence = next((method for method in evidence.methods if method.name == "silence"), None)
+    if silence is not None and silence.events_exposed:
+        text += f", {silence.events_exposed} exposed and {silence.events_control} control devices fell silent"
+    return text
+
+
+def _power(log10: float) -> str:
+    return f"10^{log10:.1f}"
+
+
+def _list(numbers: tuple[int, ...]) -> str:
+    return ", ".join(str(number) for number in numbers)
+
+
+def _or_unknown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2g}"
