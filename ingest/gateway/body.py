@@ -6,7 +6,7 @@ may hold, and none longer than `body_seconds_max`.
 
 import asyncio
 
-from starlette.types import Message, Receive, Scope
+from starlette.types import Receive, Scope
 
 from ingest.gateway.refusal import RequestRefusedError
 from ingest.outcome import Refusal
@@ -36,25 +36,20 @@ class BodyReader:
         for name, value in scope["headers"]:
             if name == b"content-length" and (not value.isdigit() or int(value[:20]) > self._body_bytes_max):
                 raise self._too_large()
-        message = await self._first(receive)
-        if not message.get("more_body", False):
-            body: bytes = message.get("body", b"")
-            if len(body) > self._body_bytes_max:
-                raise self._too_large()
-            return body
         try:
             async with asyncio.timeout(self._body_seconds_max):
-                return await self._rest(message.get("body", b""), receive)
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError
+                body: bytes = message.get("body", b"")
+                if message.get("more_body", False):
+                    return await self._rest(body, receive)
         except TimeoutError:
             detail = f"the body did not arrive within {self._body_seconds_max} s"
             raise RequestRefusedError(Refusal.BAD_REQUEST, detail) from None
-
-    async def _first(self, receive: Receive) -> Message:
-        """Return the first message; a client that sends none is the listener's to time out."""
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        return message
+        if len(body) > self._body_bytes_max:
+            raise self._too_large()
+        return body
 
     async def _rest(self, first: bytes, receive: Receive) -> bytes:
         parts = [first]

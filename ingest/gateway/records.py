@@ -1,13 +1,15 @@
 """From what a flush holds to log entries: pure, run in the writer's thread.
 
 The order within a flush is the order of the world: rollouts and their notices, then the reports that may have revealed
-them, then the tick that says nothing older is to come. The invariant: a `Batch` holds reports of one partition only,
+them, then the tick that says nothing older is to come. The invariant: a batch holds reports of one partition only,
 and no record holds more than `REPORTS_PER_RECORD_MAX` reports or, where it can be split, more than `RECORD_BYTES_MAX`.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
+from ingest.activity import Activity, pack
 from ingest.events import Batch, Report, RolloutNotice, Tick, encoder
 from ingest.log.interface import Entry
 from ingest.rollouts import Rollout
@@ -76,25 +78,28 @@ class RecordWriter:
         for word, partitions in (("activity", flush.activity), ("crashes", flush.crashes)):
             topic = self.topics.name(word)
             for partition, reports in enumerate(partitions):
-                values = self._batches(reports, flush.received_at_ms)
+                values = self._batches(word, reports, flush.received_at_ms)
                 entries.extend(Entry(topic, partition, None, value) for value in values)
         if flush.tick_at_ms is not None:
             entries.extend(self._ticks(flush.tick_at_ms))
         return entries
 
-    def _batches(self, reports: list[Report], received_at_ms: int) -> Iterator[bytes]:
+    def _batches(self, word: str, reports: list[Report], received_at_ms: int) -> Iterator[bytes]:
         for start in range(0, len(reports), REPORTS_PER_RECORD_MAX):
-            yield from self._fit(reports[start : start + REPORTS_PER_RECORD_MAX], received_at_ms)
+            yield from self._fit(word, reports[start : start + REPORTS_PER_RECORD_MAX], received_at_ms)
 
-    def _fit(self, reports: list[Report], received_at_ms: int) -> Iterator[bytes]:
-        """Encode, and halve what came out too large: rare, since 4000 ordinary reports have about 1 MB."""
-        value = encoder.encode(Batch(gateway=self.gateway, received_at_ms=received_at_ms, reports=reports))
+    def _fit(self, word: str, reports: list[Report], received_at_ms: int) -> Iterator[bytes]:
+        """Encode (activity by columns, crashes by rows), and halve what came out too large, which is rare."""
+        if word == "activity":
+            value = encoder.encode(pack(cast("list[Activity]", reports), self.gateway, received_at_ms))
+        else:
+            value = encoder.encode(Batch(gateway=self.gateway, received_at_ms=received_at_ms, reports=reports))
         if len(value) <= RECORD_BYTES_MAX or len(reports) == 1:
             yield value
             return
         middle = len(reports) // 2
-        yield from self._fit(reports[:middle], received_at_ms)
-        yield from self._fit(reports[middle:], received_at_ms)
+        yield from self._fit(word, reports[:middle], received_at_ms)
+        yield from self._fit(word, reports[middle:], received_at_ms)
 
     def _ticks(self, at_ms: int) -> Iterator[Entry]:
         value = encoder.encode(Tick(gateway=self.gateway, at_ms=at_ms))
