@@ -32,7 +32,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
-    def log_message(self, *args: object) -> None:  # type: ignore[override]  # The first of them is `format`.
+    def log_message(self, *args: object) -> None:
         """Keep the test's output quiet."""
 
 
