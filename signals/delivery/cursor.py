@@ -7,7 +7,7 @@ is an error, never a default.
 import re
 from collections.abc import Iterable, Mapping
 
-_CURSOR = re.compile(r"\d{1,4}:\d{1,18}(,\d{1,4}:\d{1,18}){0,1023}")
+_CURSOR = re.compile(r"[0-9]{1,4}:[0-9]{1,18}(,[0-9]{1,4}:[0-9]{1,18}){0,1023}")
 
 
 class CursorError(Exception):

@@ -81,6 +81,10 @@ class Signer:
         )
 
 
+class _KeySet(msgspec.Struct):
+    keys: list[dict[str, Any]]
+
+
 class PublicKeys:
     """The public keys whose signatures are believed, by id."""
 
@@ -156,8 +160,7 @@ class PublicKeys:
         if data.lstrip().startswith(b"-----BEGIN"):
             return cls([_pem_key(data)])
         try:
-            listed = msgspec.json.decode(data, type=dict[str, Any])["keys"]
-            return cls([_jwk_key(item) for item in listed])
+            return cls([_jwk_key(item) for item in msgspec.json.decode(data, type=_KeySet).keys])
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
             raise KeyFormatError(
                 f"no key set ({error}): give the JSON that /v1/keys answers, or an Ed25519 public key in PEM"

@@ -204,7 +204,7 @@ def test_too_many_subscribers_are_told_when_to_come_back() -> None:
 @pytest.mark.parametrize(
     ("path", "token", "status", "reason"),
     [
-        ("/v1/killswitch/stream", "", 401, "unauthenticated"),
+        ("/v1/killswitch/stream", "nobody", 401, "unauthenticated"),
         ("/v1/killswitch/stream", REPORTER, 403, "forbidden"),
         ("/v1/killswitch/stream?rollout=r-typo", OPERATOR, 404, "not_found"),
         ("/v1/killswitch/stream?from=yesterday", OPERATOR, 400, "bad_request"),

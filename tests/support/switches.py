@@ -21,6 +21,7 @@ ROLLOUT = "r-0123456789abcdef"
 # A fixed key, for tests only: golden bytes need the same signature every time.
 SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 KEYS = PublicKeys([SIGNER.public])
+STRANGER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
 START_MS = 1_721_621_340_000
 
 WORDS = {

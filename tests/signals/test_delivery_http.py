@@ -1,0 +1,138 @@
+"""Verdicts, keys and commands over HTTP: what is answered, to whom, and what is refused."""
+
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from detectors.verdict import DecisionWord
+from signals.killswitch.signing import PublicKeys
+from support.streams import OPERATOR, READER, REPORTER, StreamRig, eventually, streaming
+from support.switches import ROLLOUT, SIGNER, verdict
+
+
+@pytest.fixture(scope="module")
+def shared_rig() -> Iterator[StreamRig]:
+    """One listener for tests that leave nothing behind."""
+    with streaming() as running:
+        yield running
+
+
+@pytest.fixture
+def rig() -> Iterator[StreamRig]:
+    with streaming() as running:
+        yield running
+
+
+def post(rig: StreamRig, action: str, **body: str) -> httpx2.Response:
+    with rig.http() as http:
+        return http.post(f"/v1/rollouts/{ROLLOUT}/{action}?wait=1", json=body)
+
+
+def shown(rig: StreamRig) -> dict[str, object]:
+    with rig.http(READER) as http:
+        answer = http.get(f"/v1/rollouts/{ROLLOUT}/verdict")
+    assert answer.status_code == 200
+    found: dict[str, object] = answer.json()
+    return found
+
+
+def test_a_declared_rollout_without_a_verdict_is_unknown_and_not_healthy(shared_rig: StreamRig) -> None:
+    found = shown(shared_rig)
+    assert (found["verdict"], found["decision"], found["state"]) == ("no_data", "unknown", "observing")
+    assert (found["reason"], found["killed"], found["evidence"]) == ("no_verdict", False, None)
+
+
+def test_a_killed_rollout_shows_verdict_and_switch(rig: StreamRig) -> None:
+    rig.say(verdict(DecisionWord.KILL))
+    eventually(lambda: bool(shown(rig)["killed"]))
+    found = shown(rig)
+    assert (found["verdict"], found["decision"], found["state"]) == ("regressed", "kill", "killed")
+    assert (found["reason"], found["decided_by"], found["number"]) == ("kill_evidence", "detector", 1)
+    assert isinstance(found["evidence"], dict)
+    with rig.http(READER) as http:
+        assert [item["rollout"] for item in http.get("/v1/verdicts").json()["verdicts"]] == [ROLLOUT]
+
+
+def test_a_dry_run_kill_is_shown_and_binds_nobody(rig: StreamRig) -> None:
+    rig.say(verdict(DecisionWord.KILL, dry_run=True))
+    eventually(lambda: shown(rig)["state"] == "killed")
+    found = shown(rig)
+    assert (found["killed"], found["dry_run"]) == (False, True)
+
+
+def test_hold_kill_and_release_by_a_person(rig: StreamRig) -> None:
+    held = post(rig, "hold", reason="looks odd", name="Ada")
+    assert (held.status_code, held.json()["state"], held.json()["number"]) == (200, "held", 1)
+    killed = post(rig, "kill", reason="it is")
+    assert (killed.json()["state"], killed.json()["decision"]) == ("killed", "kill")
+    again = post(rig, "kill", reason="twice")
+    assert (again.status_code, again.json()["result"]) == (409, "already_killed")
+    released = post(rig, "release", reason="fixed")
+    assert released.json()["state"] == "released"
+    assert [event.switch.name for event in rig.events()] == ["Ada (ops-1)", "ops-1", "ops-1"]
+    # The statistics stay visible beside the person's word, and do not overrule it.
+    rig.say(verdict(DecisionWord.KILL))
+    eventually(lambda: shown(rig)["verdict"] == "regressed")
+    found = shown(rig)
+    assert (found["decision"], found["verdict_decision"], found["killed"]) == ("proceed", "kill", False)
+
+
+def test_a_repeated_post_with_its_id_is_harmless(rig: StreamRig) -> None:
+    first = post(rig, "kill", reason="bad", command_id="mine-1")
+    post(rig, "release", reason="fixed")
+    again = post(rig, "kill", reason="bad", command_id="mine-1")
+    assert (first.json()["result"], again.json()["result"]) == ("applied", "applied")
+    assert again.json()["state"] == "released"
+
+
+def test_without_wait_a_command_is_accepted_and_not_yet_done(rig: StreamRig) -> None:
+    with rig.http() as http:
+        answer = http.post(f"/v1/rollouts/{ROLLOUT}/hold", json={"reason": "looks odd"})
+    assert answer.status_code == 202
+    assert answer.json()["command_id"]
+    eventually(lambda: shown(rig)["state"] == "held")
+    assert shown(rig)["held"] is True
+
+
+def test_a_log_that_cannot_write_is_said_so_and_nothing_was_asked(rig: StreamRig) -> None:
+    rig.log.refuse_next_append()
+    answer = post(rig, "hold", reason="looks odd")
+    assert (answer.status_code, answer.json()["reason"]) == (503, "log_unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    assert rig.records(rig.commands) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "token", "body", "status", "reason"),
+    [
+        ("GET", f"/v1/rollouts/{ROLLOUT}/verdict", "nobody", None, 401, "unauthenticated"),
+        ("GET", f"/v1/rollouts/{ROLLOUT}/verdict", REPORTER, None, 403, "forbidden"),
+        ("GET", "/v1/rollouts/r-typo/verdict", READER, None, 404, "not_found"),
+        ("GET", "/v1/verdict", READER, None, 404, "not_found"),
+        ("GET", "/v1/verdicts", REPORTER, None, 403, "forbidden"),
+        ("POST", f"/v1/rollouts/{ROLLOUT}/hold", READER, b'{"reason": "x"}', 403, "forbidden"),
+        ("POST", "/v1/rollouts/r-typo/kill", OPERATOR, b'{"reason": "x"}', 404, "not_found"),
+        ("POST", f"/v1/rollouts/{ROLLOUT}/stop", OPERATOR, b'{"reason": "x"}', 404, "not_found"),
+        ("POST", f"/v1/rollouts/{ROLLOUT}/kill", OPERATOR, b"", 400, "bad_request"),
+        ("POST", f"/v1/rollouts/{ROLLOUT}/kill", OPERATOR, b"{}", 400, "bad_request"),
+        ("POST", f"/v1/rollouts/{ROLLOUT}/kill", OPERATOR, b'{"reason": ""}', 400, "bad_request"),
+        ("POST", f"/v1/rollouts/{ROLLOUT}/kill", OPERATOR, b'{"reason": "x", "nmae": "y"}', 400, "bad_request"),
+        ("POST", f"/v1/rollouts/{ROLLOUT}/kill", OPERATOR, b"[" * 9000, 400, "bad_request"),
+        ("POST", f"/v1/rollouts/{ROLLOUT}/kill", OPERATOR, b"x" * 20_000, 413, "body_too_large"),
+        ("GET", f"/v1/rollouts/{ROLLOUT}/kill", OPERATOR, None, 405, "bad_request"),
+    ],
+)
+def test_what_is_refused_says_why(
+    shared_rig: StreamRig, method: str, path: str, token: str, body: bytes | None, status: int, reason: str
+) -> None:
+    with shared_rig.http(token) as http:
+        answer = http.request(method, path, content=body)
+    assert (answer.status_code, answer.json()["reason"]) == (status, reason)
+    assert answer.json()["detail"]
+
+
+def test_health_and_public_keys_need_no_token(shared_rig: StreamRig) -> None:
+    assert httpx2.get(f"{shared_rig.url}/healthz").json() == {"ok": True}
+    answer = httpx2.get(f"{shared_rig.url}/v1/keys")
+    assert PublicKeys.parse(answer.content).ids == [SIGNER.key_id]
