@@ -192,7 +192,7 @@ class RolloutNotice(msgspec.Struct, tag_field="kind", tag="rollout", kw_only=Tru
 
 DeviceRecord = Batch | Tick | RolloutNotice
 
-device_record_decoder = msgspec.json.Decoder(DeviceRecord)
+device_record_decoder: msgspec.json.Decoder[DeviceRecord] = msgspec.json.Decoder(DeviceRecord)
 report_decoder = msgspec.json.Decoder(Report)
 encoder = msgspec.json.Encoder()
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
+import msgspec
 
+from ingest.activity import ActivityBatch, activity_decoder, unpack
 from ingest.clock import Clock, DrivenClock
 from ingest.events import Batch, Bsod, CheckIn, Installed, Offered, Report, RolloutNotice, Tick, device_record_decoder
 from ingest.gateway.app import reports_app
@@ -105,7 +107,7 @@ class Rig:
     def records(self, word: str, partition: int) -> list[Batch | Tick | RolloutNotice]:
         """Return every record of one device partition."""
         found = self.log.read(TopicPartition(self.topics.name(word), partition), 0, 1_000_000, 1 << 40)
-        return [device_record_decoder.decode(record.value or b"") for record in found]
+        return [read_record(record.value or b"") for record in found]
 
     def batches(self, word: str) -> list[Batch]:
         """Return every batch of a device topic."""
@@ -122,3 +124,14 @@ class Rig:
     def ticks(self, word: str, partition: int) -> list[int]:
         """Return the times of the ticks of one partition."""
         return [item.at_ms for item in self.records(word, partition) if isinstance(item, Tick)]
+
+
+def read_record(value: bytes) -> Batch | Tick | RolloutNotice:
+    """Decode a record of a device topic, with the columns of activity turned back into reports."""
+    try:
+        got = activity_decoder.decode(value)
+    except msgspec.ValidationError:
+        return device_record_decoder.decode(value)
+    if isinstance(got, ActivityBatch):
+        return Batch(gateway=got.gateway, received_at_ms=got.received_at_ms, reports=list(unpack(got)))
+    return got

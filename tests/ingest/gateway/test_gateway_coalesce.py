@@ -253,7 +253,7 @@ def test_everything_received_before_a_tick_lies_before_it(
     async def post(count: int, number: int) -> None:
         kinds = [chance.choice([check_in, bsod]) for _ in range(count)]
         body = encoder.encode(
-            [make(number, seq=clock.now_ms(), boot_id=f"{number}-{place}") for place, make in enumerate(kinds)]
+            [make(number, seq=clock.now_ms(), model=f"{number}-{place}") for place, make in enumerate(kinds)]
         )
         try:
             await rig.gateway.post(body, False, ACME)
@@ -279,7 +279,7 @@ def test_everything_received_before_a_tick_lies_before_it(
         await asyncio.gather(*tasks)
 
     run(play())
-    taken = {report.boot_id for word in ("activity", "crashes") for report in rig.reports(word)}
+    taken = {report.model for word in ("activity", "crashes") for report in rig.reports(word)}
     assert acknowledged <= taken
     for word in ("activity", "crashes"):
         for partition in range(PARTITIONS):

@@ -1,0 +1,49 @@
+"""The `cordon` command: one click group, each command in a file of its own, imported only when it is asked for."""
+
+import importlib
+import logging
+from typing import cast
+
+import click
+
+# Command to module and attribute: starting `cordon watch` must not import ClickHouse.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("deploy.cli.up", "up"),
+    "demo": ("deploy.cli.demo", "demo"),
+    "replay": ("deploy.cli.replay", "replay"),
+    "report": ("deploy.cli.report", "report"),
+    "query": ("deploy.cli.query", "query"),
+    "token": ("deploy.cli.token", "token"),
+    "settings": ("deploy.cli.settings", "settings"),
+    "watch": ("deploy.cli.switch", "watch"),
+    "verify": ("deploy.cli.switch", "verify"),
+    "keys": ("deploy.cli.switch", "keys"),
+    "hold": ("deploy.cli.switch", "hold"),
+    "kill": ("deploy.cli.switch", "kill"),
+    "release": ("deploy.cli.switch", "release"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the command names in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command; None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        return cast(click.Command, command)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="cordon")
+@click.option("--verbose", is_flag=True, help="Log what the parts do.")
+def main(verbose: bool) -> None:
+    """Stop a bad driver or content update before it reaches the fleet."""
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

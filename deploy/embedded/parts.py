@@ -1,0 +1,170 @@
+"""Makes every part of the embedded Cordon from its settings, and hands each what it needs.
+
+This is the only place where the parts meet. The lane decides the clock: `live` goes by the machine's, any other lane by
+a clock that a replay drives.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from deploy.embedded.pipeline import Pipeline
+from deploy.embedded.progress import PipelineProgress
+from detectors.policy import PolicyError
+from detectors.policy import load as load_policy
+from detectors.stage import DetectionStage
+from ingest.clock import Clock, DrivenClock, WallClock
+from ingest.gateway.app import reports_app
+from ingest.gateway.gateway import Gateway
+from ingest.gateway.pseudonym import PseudonymKeyError, load_key
+from ingest.gateway.tenants import TokenBook
+from ingest.grouping.stage import GroupingSettings, GroupingStage
+from ingest.log.embedded import EmbeddedLog
+from ingest.log.interface import TopicPartition
+from ingest.log.owner import Owner
+from ingest.log.specs import topic_specs
+from ingest.metrics import Metrics
+from ingest.settings import Settings
+from ingest.store.chdb import ChdbStore
+from ingest.store.http import application
+from ingest.store.interface import database_of
+from ingest.store.migrate import Migrator, Retention
+from ingest.store.reader import ChdbReader
+from ingest.store.sink import Sink
+from ingest.topics import LIVE_LANE, Topics
+from signals.delivery.app import streams_app
+from signals.delivery.service import StreamService
+from signals.killswitch.keys import KeyFiles
+from signals.killswitch.stage import SignalsStage
+
+
+class ConfigurationError(Exception):
+    """The installation can't run as it is set up; the message says what to do."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything an embedded Cordon is made of; without a store, its parts are None."""
+
+    log: EmbeddedLog
+    metrics: Metrics
+    tokens: TokenBook
+    keys: KeyFiles
+    gateway: Gateway
+    streams: StreamService
+    pipeline: Pipeline
+    reports_app: Starlette
+    streams_app: Starlette
+    store: ChdbStore | None
+    reader: ChdbReader | None
+    sink: Sink | None
+    query_app: Starlette | None
+
+
+def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Parts:
+    """Make all parts; nothing runs yet.
+
+    Args:
+        settings: of this process.
+        on_failure: called, from another thread, when a part fails for good.
+
+    Raises:
+        ConfigurationError: the policy, keys or tokens can't be used.
+        LogError: the data folder is in use or can't be used.
+        StoreError: the store can't be opened or migrated.
+    """
+    data = Path(settings.data_dir)
+    data.mkdir(parents=True, exist_ok=True)
+    try:
+        policies = load_policy(Path(settings.policy_file) if settings.policy_file else None)
+        pseudonym_key = load_key(data / "pseudonym.key")
+    except (PolicyError, PseudonymKeyError) as error:
+        raise ConfigurationError(str(error)) from error
+    metrics, wall = Metrics(), WallClock()
+    topics = Topics(settings.lane, settings.device_partitions)
+    clock: Clock = wall if settings.lane == LIVE_LANE else DrivenClock()
+    tokens, keys = TokenBook.load(data / "tokens.toml"), KeyFiles(data)
+    signer = keys.signer()
+    log = EmbeddedLog(data / "log", topic_specs(topics), wall)
+    progress = PipelineProgress(log, topics)
+    gateway = Gateway(settings, log, topics, clock, metrics, tokens, pseudonym_key, progress)
+    streams = StreamService(
+        log,
+        topics,
+        keys.public(),
+        metrics,
+        subscribers_max=settings.stream_subscribers_max,
+        queue_max=settings.stream_queue_max,
+    )
+    grouping = _grouping(settings, topics, log, wall, metrics)
+    detection = DetectionStage(
+        topics,
+        0,
+        policies,
+        blind_seconds=settings.blind_seconds,
+        silence_seconds=settings.silence_seconds,
+        activity_late_seconds=settings.activity_late_seconds,
+        snapshot_seconds=settings.snapshot_seconds,
+        metrics=metrics,
+    )
+    state = TopicPartition(topics.name("detection"), 0)
+    switches = TopicPartition(topics.name("switches"), 0)
+    signals = SignalsStage(log, topics, 0, signer, keys.public(), wall, metrics)
+    pipeline = Pipeline(
+        log,
+        grouping,
+        (detection, Owner(log, "detection/0", "detection", detection, state, wall)),
+        [Owner(log, "signals/0", "signals", signals, switches, wall)],
+        wall,
+        metrics,
+        blind_seconds=settings.blind_seconds if settings.lane == LIVE_LANE else None,
+        on_failure=on_failure,
+    )
+    progress.pipeline = pipeline
+    store, reader, sink, query_app = _store(settings, topics, log, metrics, wall)
+    return Parts(
+        log=log,
+        metrics=metrics,
+        tokens=tokens,
+        keys=keys,
+        gateway=gateway,
+        streams=streams,
+        pipeline=pipeline,
+        reports_app=reports_app(gateway),
+        streams_app=streams_app(streams, tokens.authenticate, wall),
+        store=store,
+        reader=reader,
+        sink=sink,
+        query_app=query_app,
+    )
+
+
+def _grouping(
+    settings: Settings, topics: Topics, log: EmbeddedLog, clock: Clock, metrics: Metrics
+) -> tuple[GroupingStage, Owner]:
+    stage = GroupingStage(
+        topics,
+        GroupingSettings(
+            partitions=range(settings.device_partitions),
+            devices_max=settings.devices_max,
+            silence_seconds=settings.silence_seconds,
+            snapshot_seconds=settings.snapshot_seconds,
+        ),
+        metrics,
+    )
+    states = [TopicPartition(topics.name("fleet"), number) for number in range(settings.device_partitions)]
+    return stage, Owner(log, "grouping", "grouping", stage, states, clock)
+
+
+def _store(
+    settings: Settings, topics: Topics, log: EmbeddedLog, metrics: Metrics, clock: Clock
+) -> tuple[ChdbStore | None, ChdbReader | None, Sink | None, Starlette | None]:
+    if not settings.store:
+        return None, None, None, None
+    path, database = Path(settings.data_dir) / "store", database_of(settings.lane)
+    store = ChdbStore(path, database)
+    Migrator(store, retention=Retention(raw_days=settings.raw_retention_days)).apply()
+    reader = ChdbReader(path, database)
+    return store, reader, Sink(log, store, topics, metrics, clock), application(reader, metrics)

@@ -1,0 +1,41 @@
+"""How far the pipeline has come, for a replay that drives the clock."""
+
+import asyncio
+
+from deploy.embedded.pipeline import Pipeline
+from ingest.log.interface import Log, TopicPartition
+from ingest.topics import TOPICS, Topics
+
+WAIT_SECONDS_MAX = 600.0
+
+
+class ProgressError(Exception):
+    """The pipeline ended, or did not get there in time."""
+
+
+class PipelineProgress:
+    """Waits for the pipeline; the gateway's `Progress`."""
+
+    def __init__(self, log: Log, topics: Topics) -> None:
+        """Prepare; the pipeline is made after the gateway and attached then."""
+        self._log = log
+        self.pipeline: Pipeline | None = None
+        topic = next(topic for topic in TOPICS if topic.word == "killswitch")
+        name = topics.name("killswitch")
+        self._sources = [TopicPartition(name, number) for number in range(topics.partitions(topic))]
+
+    async def reached(self, at_ms: int) -> None:
+        """Return once everything received before `at_ms` has been through to the kill switch.
+
+        Raises:
+            ProgressError: the pipeline failed, or ten minutes were not enough.
+        """
+        pipeline = self.pipeline
+        if pipeline is None or pipeline.reached_ms >= at_ms:
+            return
+        if not await asyncio.to_thread(pipeline.wait_reached, at_ms, WAIT_SECONDS_MAX):
+            raise ProgressError(f"the pipeline stands at {pipeline.reached_ms} ms and did not reach {at_ms} ms")
+
+    def killswitch_events(self) -> int:
+        """Return how many kill-switch events this lane's log holds."""
+        return sum(self._log.bounds(source)[1] for source in self._sources)
