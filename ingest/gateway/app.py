@@ -91,14 +91,6 @@ def refusal_body(refusal: RequestRefusedError) -> tuple[bytes, dict[str, str]]:
     return _encode({"reason": refusal.reason, "detail": refusal.detail}), headers
 
 
-def _header(scope: Scope, wanted: bytes) -> str | None:
-    for name, value in scope["headers"]:
-        if name == wanted:
-            text: str = value.decode("latin-1")
-            return text
-    return None
-
-
 def _authenticate(gateway: Gateway, header: str | None) -> Principal:
     principal = gateway.tokens.authenticate(header)
     if principal is None:
@@ -112,7 +104,7 @@ async def _inflated(body: bytes, encoding: str, inflated_bytes_max: int) -> byte
     return await asyncio.to_thread(inflate, body, encoding, inflated_bytes_max)
 
 
-def _is_ndjson(content_type: str | None) -> bool:
+def _is_ndjson(content_type: str) -> bool:
     """Tell NDJSON from JSON by the Content-Type header.
 
     Raises:
@@ -120,7 +112,7 @@ def _is_ndjson(content_type: str | None) -> bool:
     """
     if content_type == "application/json":
         return False
-    media, _, parameters = (content_type or "").partition(";")
+    media, _, parameters = content_type.partition(";")
     media = media.strip().lower()
     charset = parameters.lower().replace(" ", "").replace('"', "").removeprefix("charset=")
     if media not in ("application/json", *_NDJSON) or charset not in ("", "utf-8", "utf8"):
@@ -151,8 +143,8 @@ class _Reports:
             return
         if status == 400 and scope["method"] != "POST":
             status, headers = 405, {"allow": "POST"}
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-        raw += [_JSON_HEADER, (b"content-length", str(len(body)).encode())]
+        raw = [_JSON_HEADER, (b"content-length", b"%d" % len(body))]
+        raw += [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": raw})
         await send({"type": "http.response.body", "body": body})
         self._gateway.metrics.observe("post_seconds", time.perf_counter() - started)
@@ -161,12 +153,14 @@ class _Reports:
         gateway = self._gateway
         if scope["method"] != "POST":
             raise RequestRefusedError(Refusal.BAD_REQUEST, "reports are posted: use POST")
-        principal = _authenticate(gateway, _header(scope, b"authorization"))
-        ndjson = _is_ndjson(_header(scope, b"content-type"))
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        principal = _authenticate(gateway, headers.get(b"authorization", b"").decode("latin-1"))
+        ndjson = _is_ndjson(headers.get(b"content-type", b"").decode("latin-1"))
         gateway.admit(principal)
-        body = await self._reader.read(scope, receive)
-        encoding = _header(scope, b"content-encoding") or ""
-        body = await _inflated(body, encoding, gateway.settings.body_inflated_bytes_max)
+        body = await self._reader.read(headers.get(b"content-length"), receive)
+        encoding = headers.get(b"content-encoding", b"").decode("latin-1")
+        if encoding or len(body) > gateway.settings.body_inflated_bytes_max:
+            body = await _inflated(body, encoding, gateway.settings.body_inflated_bytes_max)
         answer = await gateway.post(body, ndjson, principal)
         status = 400 if answer.refused and not answer.accepted else 202
         refused = [{"index": index, "reason": reason, "detail": detail} for index, reason, detail in answer.refused]
@@ -201,9 +195,10 @@ class _Pages:
         return Response(body, refusal.status, headers, "application/json")
 
     async def _body(self, request: Request) -> bytes:
-        if _is_ndjson(request.headers.get("content-type")):
+        if _is_ndjson(request.headers.get("content-type", "")):
             raise RequestRefusedError(Refusal.UNSUPPORTED_MEDIA_TYPE, "send one object as application/json")
-        body = await self._reader.read(request.scope, request.receive)
+        length = request.headers.get("content-length")
+        body = await self._reader.read(length.encode() if length is not None else None, request.receive)
         encoding = request.headers.get("content-encoding", "")
         return await _inflated(body, encoding, self._gateway.settings.body_inflated_bytes_max)
 

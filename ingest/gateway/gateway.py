@@ -87,6 +87,7 @@ class Gateway:
         self._log = log
         self._clock = clock
         self._progress = progress
+        self._accepted = metrics.counter("reports_total", outcome=Outcome.ACCEPTED)
         self._pseudonyms = Pseudonyms(pseudonym_key)
         self._limits = ParseLimits(
             reports_max=settings.reports_per_post_max,
@@ -203,9 +204,10 @@ class Gateway:
 
     def _count(self, parsed: Parsed) -> None:
         if parsed.reports:
-            self.metrics.count("reports_total", len(parsed.reports), outcome=Outcome.ACCEPTED)
-        for outcome, count in Counter(item.reason for item in parsed.refused).items():
-            self.metrics.count("reports_total", count, outcome=outcome)
+            self._accepted(len(parsed.reports))
+        if parsed.refused:
+            for outcome, count in Counter(item.reason for item in parsed.refused).items():
+                self.metrics.count("reports_total", count, outcome=outcome)
 
     def next_check_in_seconds(self, body: bytes) -> int:
         """Return when a sender should check in next: later the fuller the gateway, spread by a hash of his post."""

@@ -22,7 +22,8 @@ class Throttle:
 
     def empty(self, tenant: str) -> bool:
         """Tell whether not a single report of the tenant could be taken."""
-        return self._level(tenant, self._clock.now_ms()) < 1
+        bucket = self._buckets.get(tenant)
+        return bucket is not None and bucket[0] < 1 and self._level(tenant, self._clock.now_ms()) < 1
 
     def take(self, tenant: str, wanted: int) -> int:
         """Take up to `wanted` reports from the tenant's bucket and return how many were there."""
