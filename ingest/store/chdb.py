@@ -22,7 +22,8 @@ from ingest.store.interface import Columns, Rows, StoreError, quoted
 
 # `insert_deduplicate` off: keys make a repeated block harmless, and on a cluster ClickHouse's own deduplication would
 # skip the views of a block whose raw rows had got in before a kill.
-WRITER_SETTINGS = {
+WRITER_SETTINGS: dict[str, int | str] = {
+    "session_timezone": "'UTC'",
     "max_threads": 1,
     "max_insert_threads": 1,
     "insert_deduplicate": 0,

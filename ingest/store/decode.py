@@ -7,7 +7,7 @@ sink shares the interpreter with the pipeline.
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -16,22 +16,19 @@ from ingest.events import Frame
 from ingest.log.interface import Record, TopicPartition
 from ingest.signature import bugcheck_facts, normalise_bugcheck, signature_of
 from ingest.store import wire
+from ingest.store.activity import decode_activity
 from ingest.store.rows import Block, DeadLetter
 
 BAD_REPORTS_NAMED_MAX: Final = 8
 SIGNATURES_CACHED_MAX: Final = 10_000
-_MINUTE_MS: Final = 60_000
 # What msgspec, base64 and the signature raise on bytes they cannot use; deep nesting is a RecursionError.
 UNUSABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, binascii.Error)
 
 # A record, where it lay, and the first offset of its block.
 Decode = Callable[[Record, TopicPartition, int, Block], None]
 
-_Batch = wire.ActivityBatch | wire.CrashBatch
-_activity_decoder = msgspec.json.Decoder(wire.ActivityBatch | wire.Tick | wire.RolloutNotice)
 _crash_decoder = msgspec.json.Decoder(wire.CrashBatch | wire.Tick | wire.RolloutNotice)
 _raw_decoder = msgspec.json.Decoder(wire.RawBatch | wire.Tick | wire.RolloutNotice)
-_activity_report_decoder = msgspec.json.Decoder(wire.CheckIn | wire.Offered | wire.Installed)
 _crash_report_decoder = msgspec.json.Decoder(wire.Bsod | wire.BootLoop)
 _frames_decoder = msgspec.json.Decoder(list[Frame])
 _verdict_decoder = msgspec.json.Decoder(wire.Verdict)
@@ -60,43 +57,6 @@ def _salvage(
         detail = f"{len(bad)} of {len(batch.reports)} reports cannot be used: {named}"
         block.dead.append(DeadLetter("undecodable_report", source, record.offset, detail, record.value))
     return batch, good
-
-
-def decode_activity(record: Record, source: TopicPartition, first: int, block: Block) -> None:
-    """Count the check-ins of a record of the activity topic and keep its offers and installs."""
-    assert record.value is not None
-    batch: wire.ActivityBatch | wire.RawBatch
-    places: Sequence[int]
-    try:
-        decoded = _activity_decoder.decode(record.value)
-        if type(decoded) is not wire.ActivityBatch:
-            return
-        batch, reports, places = decoded, decoded.reports, range(len(decoded.reports))
-    except UNUSABLE:
-        salvaged = _salvage(_activity_report_decoder.decode, record, source, block)
-        if salvaged is None:
-            return
-        batch, good = salvaged
-        places, reports = [at for at, _ in good], [report for _, report in good]
-    check_in = wire.CheckIn
-    keys = [(r.at_ms // _MINUTE_MS, r.tenant, r.ring, r.os_build) for r in reports if type(r) is check_in]
-    if keys:
-        block.count_check_ins(source.partition, first, keys)
-    block.reports += len(reports)
-    if len(keys) == len(reports):
-        return
-    received, gateway = batch.received_at_ms, batch.gateway
-    rows = []
-    for index, r in zip(places, reports, strict=True):
-        if isinstance(r, check_in):
-            continue
-        kind = "offered" if type(r) is wire.Offered else "installed"
-        rows.append((
-            kind, r.device, r.seq, r.at_ms, received, r.boot_id, r.boot_at_ms, r.tenant, r.os_build, r.form_factor,
-            r.model, r.ring, r.site, r.vendor, r.product, r.update_kind, r.version, gateway, source.partition,
-            record.offset, index, first,
-        ))  # fmt: skip
-    block.add("installs", rows)
 
 
 class CrashDecoder:

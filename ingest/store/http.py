@@ -25,6 +25,8 @@ from ingest.store.interface import Reader, StoreBusyError, StoreError
 DEFAULT_FORMAT: Final = "TabSeparated"
 BODY_BYTES_MAX: Final = 4 * QUERY_CHARS_MAX
 PARAMETERS_MAX: Final = 64
+# Queries that run or wait for a session; the next one is told to come back.
+PENDING_MAX: Final = 16
 # A page in somebody's browser can make requests to loopback under a name of its own; only these names are answered.
 HOSTS: Final = ("127.0.0.1", "localhost")
 STATUS: Final[dict[int, int]] = {
@@ -72,6 +74,7 @@ class _Endpoint:
     def __init__(self, reader: Reader, metrics: Metrics) -> None:
         self._reader = reader
         self._metrics = metrics
+        self._pending = 0
 
     async def ping(self, request: Request) -> Response:
         """Say that the endpoint is up, as ClickHouse does."""
@@ -81,6 +84,7 @@ class _Endpoint:
     async def query(self, request: Request) -> Response:
         """Answer one query, or say `Ok.` to a request without one."""
         try:
+            _refuse_compression(request.query_params)
             body = await _body(request)
             parameters = request.query_params
             sql = parameters.get("query", "") + ("\n" if parameters.get("query") and body else "") + body
@@ -107,7 +111,13 @@ class _Endpoint:
             raise RefusedError(f"default_format {form[:40]!r} is no name of a format")
         database = request.query_params.get("database") or request.headers.get("x-clickhouse-database") or ""
         parameters = _parameters(request.query_params)
-        answer = await anyio.to_thread.run_sync(self._reader.read, sql, form, parameters, database)
+        if self._pending >= PENDING_MAX:
+            raise StoreBusyError(f"Code: 202. {PENDING_MAX} queries run or wait, as many as may; ask again", 202)
+        self._pending += 1
+        try:
+            answer = await anyio.to_thread.run_sync(self._reader.read, sql, form, parameters, database)
+        finally:
+            self._pending -= 1
         named = _FORMAT.search(sql)
         form = named.group(1) if named else form
         self._metrics.count("queries_total", result="ok")
@@ -130,6 +140,17 @@ async def _body(request: Request) -> str:
             raise TooLargeError
         chunks.append(chunk)
     return b"".join(chunks).decode()
+
+
+def _refuse_compression(query: Mapping[str, str]) -> None:
+    """Refuse ClickHouse's own block compression aloud: an answer without it would look broken to who asked for it.
+
+    Raises:
+        RefusedError: the client asked for it.
+    """
+    asked = [name for name in ("compress", "decompress") if query.get(name, "0") not in ("0", "false")]
+    if asked:
+        raise RefusedError(f"{asked[0]}=1 is not served here: set the client's compression to none")
 
 
 def _parameters(query: Mapping[str, str]) -> dict[str, str]:

@@ -43,9 +43,10 @@ class ReadLimits:
     memory_bytes_max: int = 400 << 20
     threads_max: int = 1
 
-    def settings(self) -> dict[str, int]:
+    def settings(self) -> dict[str, int | str]:
         """Return ClickHouse's settings for these bounds; `readonly` comes last, since it locks the others."""
         return {
+            "session_timezone": "'UTC'",
             "max_execution_time": self.execution_seconds_max,
             "max_result_rows": self.result_rows_max,
             "max_result_bytes": self.result_bytes_max,
@@ -112,7 +113,7 @@ class ChdbReader:
             session = self._free.get(timeout=self.limits.wait_seconds)
         except queue.Empty:
             raise StoreBusyError(
-                f"{self.limits.sessions} queries are running, as many as may; ask again in a moment", 202
+                f"Code: 202. {self.limits.sessions} queries are running, as many as may; ask again in a moment", 202
             ) from None
         try:
             session.query(use)

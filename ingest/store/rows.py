@@ -82,12 +82,12 @@ class Block:
         if rows:
             self.rows.setdefault(table, []).extend(rows)
 
-    def count_check_ins(self, partition: int, block: int, keys: list[CheckInKey]) -> None:
-        """Count check-ins by minute, tenant, ring and OS build."""
+    def count_check_ins(self, partition: int, block: int, counts: Counter[CheckInKey]) -> None:
+        """Add counts of check-ins by minute, tenant, ring and OS build."""
         counter = self.check_ins.get((partition, block))
         if counter is None:
             counter = self.check_ins[partition, block] = Counter()
-        counter.update(keys)
+        counter.update(counts)
 
     def row_count(self) -> int:
         """Return how many rows the block would insert."""

@@ -239,6 +239,8 @@ class Sink:
         ends = {source: span.end for source, span in self._spans.items()}
         self._insist(lambda: self._log.commit(GROUP, ends, self._fence))
         self._clear()
+        backlog = sum(self._log.bounds(source)[1] - position for source, position in self._positions.items())
+        self._metrics.set("backlog_records", backlog, stage="store")
 
     def _insist(self, act: Callable[[], _T]) -> _T:
         """Do it until it succeeds, with growing pauses; a store or log that is away loses nothing."""

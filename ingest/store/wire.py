@@ -26,15 +26,6 @@ class RolloutNotice(msgspec.Struct, tag_field="kind", tag="rollout", gc=False):
     """A rollout now watched: the topic of rollouts has it whole."""
 
 
-class CheckIn(msgspec.Struct, tag_field="kind", tag="check_in", gc=False):
-    """A check-in: counted, never kept."""
-
-    at_ms: Time
-    os_build: str
-    ring: str = ""
-    tenant: str = ""
-
-
 class _Kept(msgspec.Struct, tag_field="kind", kw_only=True, gc=False):
     """What both kept kinds of device report carry."""
 
@@ -49,21 +40,6 @@ class _Kept(msgspec.Struct, tag_field="kind", kw_only=True, gc=False):
     ring: str = ""
     site: str = ""
     tenant: str = ""
-
-
-class _Install(_Kept, kw_only=True, gc=False):
-    vendor: str
-    product: str
-    update_kind: str
-    version: str
-
-
-class Offered(_Install, tag="offered", kw_only=True, gc=False):
-    """The device is about to activate an update."""
-
-
-class Installed(_Install, tag="installed", kw_only=True, gc=False):
-    """The device activated an update."""
 
 
 class DiskVersion(msgspec.Struct, kw_only=True, gc=False):
@@ -93,14 +69,6 @@ class BootLoop(_Crash, tag="boot_loop", kw_only=True, gc=False):
     """The machine stopped at every boot."""
 
     boots: U32 = 2
-
-
-class ActivityBatch(msgspec.Struct, tag_field="kind", tag="batch"):
-    """A batch of the activity topic."""
-
-    gateway: str
-    received_at_ms: Time
-    reports: list[CheckIn | Offered | Installed]
 
 
 class CrashBatch(msgspec.Struct, tag_field="kind", tag="batch"):

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from ingest.activity import ActivityBatch, pack
 from ingest.events import (
     Batch,
     BootLoop,
@@ -80,7 +81,14 @@ class Fleet:
             reports = [self.report() for _ in range(size)]
             for word, kinds in (("crashes", (Bsod, BootLoop)), ("activity", (CheckIn, Offered, Installed))):
                 taken = [report for report in reports if isinstance(report, kinds)]
-                batch = Batch(gateway="g1", received_at_ms=BASE_MS + 200_000, reports=taken)
+                received_at_ms = BASE_MS + 200_000
+                batch: Batch | ActivityBatch
+                if word == "activity":
+                    batch = pack(
+                        [r for r in taken if isinstance(r, CheckIn | Offered | Installed)], "g1", received_at_ms
+                    )
+                else:
+                    batch = Batch(gateway="g1", received_at_ms=received_at_ms, reports=taken)
                 entries.append(Entry(topics.name(word), partition, None, encoder.encode(batch)))
                 tick = Tick(gateway="g1", at_ms=BASE_MS)
                 entries.append(Entry(topics.name(word), partition, None, encoder.encode(tick)))
