@@ -53,8 +53,14 @@ def upper_bound(known: Counts, control: Counts, reached: npt.NDArray[np.float64]
 class ExposureBound:
     """What one rollout's declaration says of its cells."""
 
-    def __init__(self, rollout: Rollout | None) -> None:
-        """Read the declaration; None where nothing was declared or discovered yet."""
+    def __init__(self, rollout: Rollout | None, share_least: float = 0.0) -> None:
+        """Read the declaration.
+
+        Args:
+            rollout: what was declared or discovered; None where nothing was yet.
+            share_least: a cell's exposed share is never bounded more tightly than this.
+        """
+        self._share_least = share_least
         self._rings = {ring.name: ring for ring in rollout.rings} if rollout is not None else {}
         self._starts = sorted(ring.starts_at_ms for ring in self._rings.values() if ring.starts_at_ms is not None)
         self._origin_ms = rollout.origin_ms if rollout is not None else 0
@@ -67,12 +73,15 @@ class ExposureBound:
         self.bounded = not says_nothing
 
     def reach_of(self, rings: Sequence[str], at_ms: int) -> npt.NDArray[np.float64]:
-        """Return the reach of the declared push in each ring at `at_ms`: shape (rings,), 0 where no rule speaks."""
+        """Return the share of each ring that may be exposed at `at_ms` for all that is known: shape (rings,).
+
+        It is what the declared push may have reached, and never less than `share_least`.
+        """
         by_ring = {name: reach(ring, at_ms) for name, ring in self._rings.items()}
         # Cells whose ring is not told may hold devices of any ring: the furthest reach bounds them.
         furthest = max(by_ring.values(), default=0.0)
         by_ring.update(dict.fromkeys(_ANY_RING, furthest))
-        return np.array([by_ring.get(ring, 0.0) for ring in rings], dtype=np.float64)
+        return np.array([max(by_ring.get(ring, 0.0), self._share_least) for ring in rings], dtype=np.float64)
 
     def reached_all(self, cell: str, at_ms: int) -> bool:
         """Tell whether the push has reached every device of the cell, so that whoever crashes in it is exposed."""

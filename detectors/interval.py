@@ -16,8 +16,22 @@ _LOGIT_MAX: Final = 21.0
 _BINS_PER_UNIT: Final = 10
 _BINS: Final = int(2 * _LOGIT_MAX * _BINS_PER_UNIT) + 1
 _LOG_RATIO_MAX: Final = 23.0
+_COARSE: Final = np.linspace(-_LOG_RATIO_MAX, _LOG_RATIO_MAX, 47)
+_FINE: Final = np.linspace(0.0, 1.0, 33)
 # A 95 % interval has two sides of 2.5 %.
 Z95: Final = 1.959964
+
+
+_WANTED: Final = np.array([Z95, 0.0, -Z95])
+
+
+def _score_gap(log_ratio: Floats, exposed: int, counts: Floats, logits: Floats) -> Floats:
+    """Return score less wanted times its deviation, for the three roots: falls with the log ratio; shape (3, n)."""
+    p = 1.0 / (1.0 + np.exp(-(log_ratio[..., None] + logits)))
+    score = exposed - p @ counts
+    deviation = np.sqrt((p * (1.0 - p)) @ counts)
+    gap: Floats = score - _WANTED[:, None] * deviation
+    return gap
 
 
 class Interval(NamedTuple):
@@ -81,17 +95,16 @@ class RatioEstimate:
             return Interval(None, 0.0, None)
         counts = self._counts[used].astype(np.float64)
         logits = self._sums[used] / counts
-        # For the roots of score = +z (low), 0 (estimate) and -z (high), all at once.
-        wanted = np.array([Z95, 0.0, -Z95])
-        below, above = np.full(3, -_LOG_RATIO_MAX), np.full(3, _LOG_RATIO_MAX)
-        for _ in range(44):
-            middle = (below + above) / 2
-            p = 1.0 / (1.0 + np.exp(-(middle[:, None] + logits[None, :])))
-            score = self.exposed - p @ counts
-            deviation = np.sqrt(np.maximum((p * (1.0 - p)) @ counts, 1e-300))
-            higher = score > wanted * deviation
-            below, above = np.where(higher, middle, below), np.where(higher, above, middle)
-        low, estimate, high = np.exp((below + above) / 2).tolist()
+        # The roots of score = +z (low), 0 (estimate) and -z (high), each first between two points of a coarse grid.
+        above = (_score_gap(_COARSE[None, :], self.exposed, counts, logits) > 0).sum(axis=1)
+        begin = _COARSE[np.clip(above - 1, 0, len(_COARSE) - 2)]
+        fine = begin[:, None] + _FINE[None, :]
+        gap = _score_gap(fine, self.exposed, counts, logits)
+        left = np.clip((gap > 0).sum(axis=1) - 1, 0, len(_FINE) - 2)[:, None]
+        low_gap, high_gap = np.take_along_axis(gap, left, 1), np.take_along_axis(gap, left + 1, 1)
+        part = np.clip(low_gap / np.maximum(low_gap - high_gap, 1e-300), 0.0, 1.0)
+        roots = np.take_along_axis(fine, left, 1) + part * (_FINE[1] - _FINE[0])
+        low, estimate, high = np.exp(roots[:, 0]).tolist()
         if self.exposed == 0:
             return Interval(0.0, 0.0, high)
         if self.exposed == n:

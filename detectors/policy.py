@@ -45,6 +45,7 @@ class Policy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     alpha_hold: _Alpha
     alpha_watch: _Alpha
     tolerated_ratio: Annotated[float, Meta(ge=1, le=100)]
+    share_least: Annotated[float, Meta(ge=0, lt=1)]
     devices_least: Annotated[int, Meta(ge=1)]
     tenants_least: Annotated[int, Meta(ge=1)]
     trusted_tenants: list[str]

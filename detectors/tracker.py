@@ -72,7 +72,7 @@ class Tracker:
         self.policy_digest = policy.digest
         self._trusted = {tenant_hash(name) for name in policy.trusted_tenants}
         self.declared: Rollout | None = None
-        self.bound = ExposureBound(None)
+        self.bound = ExposureBound(None, policy.share_least)
         self.counts = CohortCounts(live, synced)
         self.tally = CrashTally()
         self.revision = 0
@@ -103,7 +103,7 @@ class Tracker:
     def declare(self, rollout: Rollout) -> None:
         """Take what the rollout system says, from now on."""
         self.declared = rollout
-        self.bound = ExposureBound(rollout)
+        self.bound = ExposureBound(rollout, self.policy.share_least)
         self.revision += 1
 
     def next_due_ms(self) -> int | None:
