@@ -21,8 +21,9 @@ from ingest.store.rows import Block, DeadLetter
 
 BAD_REPORTS_NAMED_MAX: Final = 8
 SIGNATURES_CACHED_MAX: Final = 10_000
-# What msgspec, base64 and the signature raise on bytes they cannot use; deep nesting is a RecursionError.
-UNUSABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, binascii.Error)
+# What msgspec, base64, numpy and the signature raise on what they cannot use: deep nesting is a RecursionError, a
+# number beyond 64 bits an OverflowError, a column without words a ZeroDivisionError.
+UNUSABLE: Final = (msgspec.MsgspecError, ValueError, ArithmeticError, LookupError, RecursionError, binascii.Error)
 
 # A record, where it lay, and the first offset of its block.
 Decode = Callable[[Record, TopicPartition, int, Block], None]

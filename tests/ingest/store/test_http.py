@@ -11,7 +11,7 @@ import pytest
 
 from ingest.metrics import Metrics
 from ingest.store.chdb import ChdbStore
-from ingest.store.http import application
+from ingest.store.http import PENDING_MAX, application
 from ingest.store.interface import StoreBusyError
 from ingest.store.migrate import Migrator
 from ingest.store.reader import ChdbReader, ReadLimits
@@ -229,6 +229,32 @@ def test_at_most_so_many_queries_at_once(reader: ChdbReader, ask: Ask, metrics: 
     for thread in threads:
         thread.join()
     assert ask("SELECT 1").text == "1\n"
+
+
+def test_block_compression_is_refused_aloud(ask: Ask) -> None:
+    answer = ask("SELECT 1", compress="1")
+    assert (answer.status_code, "compression to none" in answer.text) == (403, True)
+    assert ask("SELECT 1", compress="0").text == "1\n"
+
+
+def test_queries_that_wait_are_bounded_too(metrics: Metrics) -> None:
+    release = threading.Event()
+
+    class Slow:
+        def read(self, sql: str, form: str, parameters: Any, database: str) -> bytes:
+            release.wait(10)
+            return b"1\n"
+
+    async def crowd() -> list[int]:
+        transport = httpx2.ASGITransport(app=application(Slow(), metrics))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            asked = [asyncio.create_task(client.get("/", params={"query": "SELECT 1"})) for _ in range(PENDING_MAX + 4)]
+            done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            assert all(task.result().status_code == 503 for task in done)
+            release.set()
+            return [answer.status_code for answer in await asyncio.gather(*asked)]
+
+    assert sorted(asyncio.run(crowd())) == [200] * PENDING_MAX + [503] * 4
 
 
 def test_other_host_names_are_not_answered(reader: ChdbReader, metrics: Metrics) -> None:

@@ -152,6 +152,7 @@ def test_failing_inserts_are_counted_and_tried_again(
         twin.fail_next_insert()
     sink.drain()
     assert metrics.value("store_failures_total") == 3
+    assert metrics.value("backlog_records", stage="store") == 0
     assert len(twin.rows("crashes")) == sum(isinstance(report, Bsod | BootLoop) for report in fleet.made)
 
 
