@@ -1,0 +1,52 @@
+# Every target does its own set-up: `make demo` and `make test` work on a fresh checkout.
+# A target's one line of help stands after `##`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements-dev.lock
+STAMP := $(VENV)/.cordon-lock
+# Extra arguments for pytest, for example: make test ARGS="-k gateway -x"
+ARGS ?=
+
+.PHONY: help setup deps-system check test demo bench docs lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## Make .venv with the locked dependencies (again only when the lock changes)
+
+$(STAMP): $(LOCK) pyproject.toml deploy/setup/venv.sh deploy/setup/find-python.sh
+	@deploy/setup/venv.sh $(VENV) $(LOCK) $(STAMP)
+
+deps-system: ## Install the Debian packages that set-up needs and Python cannot fetch
+	@deploy/setup/system.sh
+
+check: setup ## Lint, formatting, types, layers (under a minute)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: setup ## Run every test
+	@$(BIN)/python -m pytest $(ARGS)
+
+demo: setup ## Replay 2024-07-19 with and without Cordon, verify the signed kill
+	@$(BIN)/cordon demo
+
+bench: setup ## Measure the figures, print a table, write build/bench/embedded.json
+	@$(BIN)/python -m deploy.bench.embedded
+
+docs: setup ## Write the generated documentation again
+	@$(BIN)/python -m deploy.docs
+
+lock: setup ## Resolve the dependencies again into requirements*.lock (newest: make lock ARGS=--upgrade)
+	@deploy/setup/lock.sh $(BIN) $(ARGS)
+
+clean: ## Remove build products and caches (keeps .venv and data)
+	@rm -rf build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Makes the virtual environment match the lock: venv.sh VENV LOCK STAMP.
+# An environment that exists is kept and updated; the stamp holds the hash of what was installed, so a touched but
+# unchanged lock costs nothing. The stamp is written last: an interrupted set-up is done again.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+venv=$1 lock=$2 stamp=$3
+
+# pyproject.toml counts too: it declares the `cordon` command that the editable install writes.
+wanted=$(cat "$lock" pyproject.toml | sha256sum | cut -d ' ' -f 1)
+if [ -x "$venv/bin/cordon" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+  touch "$stamp"
+  exit 0
+fi
+
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+  deploy/setup/system.sh
+  python=$(deploy/setup/find-python.sh)
+  echo "set-up: $venv with $("$python" --version)"
+  "$python" -m venv --clear "$venv"
+fi
+
+echo "set-up: dependencies from $lock"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r "$lock"
+# setuptools comes from the lock, so the build needs no isolated environment and fetches nothing unhashed.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
+echo "$wanted" >"$stamp"
