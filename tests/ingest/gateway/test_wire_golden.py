@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ingest.activity import activity_decoder, pack
 from ingest.events import (
     SCHEMA,
     SCHEMA_WRITTEN,
@@ -97,6 +98,13 @@ RECORDS = {
         pushed_from_ms=AT_MS + 1000,
     ),
 }
+ACTIVITY = {
+    "activity_batch": pack(
+        [REPORTS["offered"], REPORTS["installed"], REPORTS["check_in"]],  # type: ignore[list-item]  # a dict of all kinds
+        "gateway-1",
+        AT_MS + 250,
+    ),
+}
 ROLLOUTS = {
     "rollout": Rollout(
         rollout=ROLLOUT,
@@ -151,11 +159,12 @@ STEPS = {
 DECODERS: dict[str, Any] = {
     **dict.fromkeys(REPORTS, report_decoder),
     **dict.fromkeys(RECORDS, device_record_decoder),
+    **dict.fromkeys(ACTIVITY, activity_decoder),
     **dict.fromkeys(ROLLOUTS, rollout_decoder),
     **dict.fromkeys(DECLARATIONS, msgspec.json.Decoder(RolloutDeclaration)),
     **dict.fromkeys(STEPS, step_decoder),
 }
-VALUES: dict[str, Any] = {**REPORTS, **RECORDS, **ROLLOUTS, **DECLARATIONS, **STEPS}
+VALUES: dict[str, Any] = {**REPORTS, **RECORDS, **ACTIVITY, **ROLLOUTS, **DECLARATIONS, **STEPS}
 
 
 @pytest.mark.parametrize("name", VALUES)
