@@ -12,6 +12,15 @@ from signals.killswitch.verify import Chain
 from support.switches import ROLLOUT, START_MS, SwitchRig, command, verdict
 
 OTHER = "r-fedcba9876543210"
+# Mostly the one rollout and the verdict words that go with a decision: what matters is long histories of one switch.
+ROLLOUTS = st.sampled_from([ROLLOUT, ROLLOUT, ROLLOUT, OTHER])
+VERDICTS = st.tuples(
+    st.sampled_from(DecisionWord),
+    st.one_of(st.none(), st.none(), st.sampled_from(VerdictWord)),
+    st.sampled_from([False, False, True]),
+    ROLLOUTS,
+    st.integers(0, 1000),
+)
 
 
 class SwitchModel(RuleBasedStateMachine):
@@ -26,22 +35,22 @@ class SwitchModel(RuleBasedStateMachine):
         self.said: list[Verdict] = []
         self.asked: list[Command] = []
 
-    @rule(
-        decision=st.sampled_from(DecisionWord),
-        word=st.sampled_from(VerdictWord),
-        dry_run=st.booleans(),
-        rollout=st.sampled_from([ROLLOUT, OTHER]),
-        step_ms=st.integers(0, 1000),
-    )
-    def say(self, decision: DecisionWord, word: VerdictWord, dry_run: bool, rollout: str, step_ms: int) -> None:
-        self.at_ms += step_ms
-        self.said.append(verdict(decision, word=word, rollout=rollout, at_ms=self.at_ms, dry_run=dry_run))
-        self.rig.say(self.said[-1])
+    @rule(items=st.lists(VERDICTS, min_size=1, max_size=6), settle=st.booleans())
+    def say(self, items: list[tuple[DecisionWord, VerdictWord | None, bool, str, int]], settle: bool) -> None:
+        for decision, word, dry_run, rollout, step_ms in items:
+            self.at_ms += step_ms
+            self.said.append(verdict(decision, word=word, rollout=rollout, at_ms=self.at_ms, dry_run=dry_run))
+            self.rig.say(self.said[-1])
+        if settle:
+            self.rig.settle()
 
-    @rule(action=st.sampled_from(Action), rollout=st.sampled_from([ROLLOUT, OTHER]))
-    def ask(self, action: Action, rollout: str) -> None:
-        self.asked.append(command(action, f"c-{len(self.asked)}", rollout=rollout))
-        self.rig.ask(self.asked[-1])
+    @rule(items=st.lists(st.tuples(st.sampled_from(Action), ROLLOUTS), min_size=1, max_size=4), settle=st.booleans())
+    def ask(self, items: list[tuple[Action, str]], settle: bool) -> None:
+        for action, rollout in items:
+            self.asked.append(command(action, f"c-{len(self.asked)}", rollout=rollout))
+            self.rig.ask(self.asked[-1])
+        if settle:
+            self.rig.settle()
 
     @precondition(lambda self: self.said)
     @rule(data=st.data())
@@ -52,10 +61,6 @@ class SwitchModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def ask_again(self, data: st.DataObject) -> None:
         self.rig.ask(data.draw(st.sampled_from(self.asked)))
-
-    @rule()
-    def settle(self) -> None:
-        self.rig.settle()
 
     @rule()
     def garbage(self) -> None:
