@@ -7,6 +7,7 @@ shared with the pipeline.
 
 import re
 import threading
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -78,6 +79,8 @@ class ChdbStore:
         self._lock = threading.Lock()
         self._types: dict[str, dict[str, pa.DataType]] = {}
         self._session: Any = open_session(path, memory_bytes_max)
+        # A session left open at interpreter exit was seen to end in a segmentation fault.
+        self._release = weakref.finalize(self, self._session.close)
         self.execute(f"CREATE DATABASE IF NOT EXISTS {quoted(database)}")
         self.execute(f"USE {quoted(database)}")
         for name, value in WRITER_SETTINGS.items():
@@ -137,5 +140,5 @@ class ChdbStore:
         """Release the folder, once no reader is open either; see `Store.close`."""
         with self._lock:
             if self._session is not None:
-                self._session.close()
+                self._release()
                 self._session = None

@@ -7,6 +7,7 @@ memory, threads and result.
 
 import queue
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,8 @@ class ChdbReader:
         self._closed = threading.Event()
         self._free: queue.Queue[Any] = queue.Queue()
         self._all = [open_session(path, engine_memory_bytes_max) for _ in range(self.limits.sessions)]
+        # As in the store: a session left open at interpreter exit was seen to end in a segmentation fault.
+        self._release = [weakref.finalize(self, session.close) for session in self._all]
         try:
             for session in self._all:
                 for name, value in self.limits.settings().items():
@@ -130,5 +133,7 @@ class ChdbReader:
         """Release the sessions; running queries end first, by their time limit at the latest."""
         self._closed.set()
         for _ in self._all:
-            self._free.get(timeout=self.limits.execution_seconds_max + 5).close()
+            self._free.get(timeout=self.limits.execution_seconds_max + 5)
+        for release in self._release:
+            release()
         self._all = []

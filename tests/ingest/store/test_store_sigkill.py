@@ -17,7 +17,7 @@ from support import store_child
 from support.store_fleet import Fleet, counted, recount
 
 ROOT = Path(__file__).parents[3]
-POINTS = ("after-plan:2", "before-insert:3", "after-insert:4", "before-commit:2", "milliseconds:60", "milliseconds:15")
+POINTS = ("after-plan:2", "before-insert:3", "after-insert:4", "before-commit:2", "milliseconds:60")
 
 
 def run_child(log: Path, store: Path, point: str) -> int:
