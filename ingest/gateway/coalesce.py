@@ -117,6 +117,7 @@ class Coalescer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._closed = False
+        self._behind = False
         self.last_tick_ms = 0
         self.pending_reports = 0
         self.pending_bytes = 0
@@ -220,8 +221,8 @@ class Coalescer:
             return
         now_ms = self._clock.now_ms()
         tick_at_ms = now_ms if self._tick_due and now_ms > self.last_tick_ms else None
-        if self._tick_due and now_ms < self.last_tick_ms:
-            logger.warning("the clock went back to %d, no tick below %d is written", now_ms, self.last_tick_ms)
+        if self._tick_due:
+            self._say_if_behind(now_ms)
         self._tick_due = False
         flush = Flush(now_ms, announcements=list(self._announcements), tick_at_ms=tick_at_ms)
         job = _Job(flush, 0, 0, self._flush_waiters)
@@ -231,6 +232,16 @@ class Coalescer:
             self._ripe = False
         flush.crashes = self._join(job, self._crashes.take())
         self._submit(job)
+
+    def _say_if_behind(self, now_ms: int) -> None:
+        """Log once when the clock goes behind the last tick, and once when it has caught up."""
+        behind = now_ms < self.last_tick_ms
+        if behind != self._behind:
+            self._behind = behind
+            if behind:
+                logger.error("the clock went back to %d ms: no tick is written before %d", now_ms, self.last_tick_ms)
+            else:
+                logger.info("the clock has caught up with the last tick")
 
     @staticmethod
     def _join(job: _Job, side: _Side) -> Sequence[list[Report]]:

@@ -5,6 +5,7 @@ has one rollout; an origin that has passed never moves, since both arms count fr
 Everything it knows is in `cordon.rollouts.v1`, so a restarted gateway discovers nothing twice.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
@@ -25,6 +26,7 @@ DAY_MS = 86_400_000
 ROLLOUTS_MAX = 100_000
 PUSHED_LISTS_MAX = 1024
 _REFUSED_MAX = 10_000
+_TENANTS_MAX = 10_000
 _STRENGTH = {Bound.NONE: 0, Bound.OFFERED: 1, Bound.DECLARED: 2}
 
 
@@ -62,8 +64,8 @@ class RolloutBook:
         """Return up to `limit` rollouts with ids after `after`, sorted by id."""
         if self._sorted is None:
             self._sorted = sorted(self._rollouts)
-        rest = [name for name in self._sorted if name > after] if after else self._sorted
-        return [self._rollouts[name] for name in rest[:limit]]
+        start = bisect_right(self._sorted, after)
+        return [self._rollouts[name] for name in self._sorted[start : start + limit]]
 
     def reveal(self, reports: Sequence[Offered | Installed]) -> list[Announcement]:
         """Return what must be announced before these reports, whose versions are not in `seen`."""
@@ -113,10 +115,13 @@ class RolloutBook:
         now_ms = self._clock.now_ms()
         if self._refused.get(update, 0) > now_ms:
             return False
+        if tenant not in self._spent and len(self._spent) >= _TENANTS_MAX:
+            self._forget_idle_tenants(now_ms)
         spent = self._spent.setdefault(tenant, deque())
         while spent and spent[0] <= now_ms - DAY_MS:
             spent.popleft()
-        if len(spent) < self._per_tenant_max and len(self._rollouts) < ROLLOUTS_MAX:
+        room = len(self._rollouts) < ROLLOUTS_MAX and len(self._spent) <= _TENANTS_MAX
+        if len(spent) < self._per_tenant_max and room:
             spent.append(now_ms)
             return True
         if len(self._refused) >= _REFUSED_MAX:
@@ -124,6 +129,10 @@ class RolloutBook:
         self._refused[update] = (spent[0] if spent else now_ms) + DAY_MS
         self._metrics.count("rollouts_refused_total")
         return False
+
+    def _forget_idle_tenants(self, now_ms: int) -> None:
+        """Forget tenants that spent nothing for a day; a collector may name as many tenants as it likes."""
+        self._spent = {tenant: spent for tenant, spent in self._spent.items() if spent and spent[-1] > now_ms - DAY_MS}
 
     def declare(
         self, declaration: RolloutDeclaration, declared_by: str, pushed: Sequence[PushedList]

@@ -223,6 +223,38 @@ def test_ticks_never_go_back_over_a_restart(tmp_path: Path) -> None:
     assert third.ticks("crashes", 1) == [NOW_MS + 5000, NOW_MS + 6000]
 
 
+class SteppedClock:
+    """A clock that may go back, as a wall clock does when somebody sets it."""
+
+    def __init__(self, at_ms: int) -> None:
+        self.at_ms = at_ms
+
+    def now_ms(self) -> int:
+        return self.at_ms
+
+
+def test_a_clock_that_goes_back_writes_no_tick_until_it_has_caught_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = SteppedClock(NOW_MS)
+    rig = Rig(tmp_path, clock=clock, tick_ms=10)
+
+    async def step() -> None:
+        await rig.gateway.start()
+        await asyncio.sleep(0.05)
+        clock.at_ms = NOW_MS - 60_000
+        await rig.gateway.post(encoder.encode(check_in(1, at_ms=clock.at_ms)), False, ACME)
+        await asyncio.sleep(0.05)
+        assert rig.ticks("activity", 0) == [NOW_MS]
+        clock.at_ms = NOW_MS + 7
+        await asyncio.sleep(0.05)
+        await rig.gateway.drain()
+
+    run(step())
+    assert rig.ticks("activity", 0) == rig.ticks("crashes", 2) == [NOW_MS, NOW_MS + 7]
+    assert sum("went back" in record.message for record in caplog.records) == 1
+
+
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("post"), st.integers(1, 12)),

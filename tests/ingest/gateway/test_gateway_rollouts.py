@@ -145,6 +145,16 @@ def test_a_tenant_has_a_daily_budget_of_undeclared_versions(tmp_path: Path) -> N
     assert again.gateway.book.reveal([offered(1, "z", tenant="acme")]) == [], "the budget outlives a restart"
 
 
+def test_tenants_without_end_do_not_fill_the_memory(tmp_path: Path) -> None:
+    clock = DrivenClock(NOW_MS)
+    book = Rig(tmp_path, clock=clock).gateway.book
+    for number in range(10_050):
+        book.reveal([offered(1, f"v{number}", tenant=f"t{number}")])
+    assert len(book.page("", 20_000)) == 10_000
+    clock.drive_to(NOW_MS + 2 * 86_400_000)
+    assert len(book.reveal([offered(1, "new", tenant="fresh")])) == 1, "a day later there is room again"
+
+
 def test_a_declaration_is_answered_listed_and_idempotent(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     body = DECLARATION | {"rings": [{"name": "canary", "starts_at_ms": NOW_MS + 5000, "over_seconds": 60}]}
