@@ -105,11 +105,8 @@ class FakeGateway:
         self.clock_posts.append((at_ms, wait_for_ms))
         if not self._decided and self._bad_crashes() >= self._kill_at_crashes:
             self._decided.append(switch(1, at_ms, SwitchState.KILLED))
-        due = (
-            self._decided
-            if self._eager
-            else [each for each in self._decided if each.watermark_ms <= (wait_for_ms or 0)]
-        )
+        reached_ms = at_ms if self._eager else wait_for_ms or 0
+        due = [each for each in self._decided if each.watermark_ms <= reached_ms]
         self.events += due[len(self.events) :]
         return httpx2.Response(
             200, json={"at_ms": at_ms, "reached_ms": wait_for_ms or at_ms, "killswitch_events": len(self.events)}
