@@ -47,7 +47,7 @@ def _embedded() -> Iterator[Target]:
     with tempfile.TemporaryDirectory(prefix="cordon-replay-") as folder:
         settings = Settings(data_dir=folder, lane=LANE, reports_port=0, streams_port=0, query_port=0)
         with running(settings) as cordon:
-            keys = fetch_keys(cordon.streams_url)
+            keys = PublicKeys.parse(cordon.public_key_path().read_bytes())
             yield Target(cordon.reports_url, cordon.streams_url, cordon.token(*ROLES), LANE, keys)
 
 
