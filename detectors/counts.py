@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.exposure import Counts, ExposureBound, ring_of, upper_bound
-from detectors.history import CELLS_MAX, MINUTES_KEPT_MS, CountHistory, HistoryState
+from detectors.history import CELLS_MAX, COUNT_MAX, MINUTES_KEPT_MS, CountHistory, HistoryState
 from ingest.windows import CohortWindow
 
 Floats = npt.NDArray[np.float64]
@@ -110,7 +110,11 @@ class CohortCounts:
         self._history.state(at_ms, before, (self.known, self.control))
 
     def state(self, at_ms: int, windows: Sequence[tuple[int, CohortWindow]]) -> None:
-        """Replace what partitions said by what they say by `at_ms`: (partition, window) pairs of one merged step."""
+        """Replace what partitions said by what they say by `at_ms`: (partition, window) pairs of one merged step.
+
+        Raises:
+            ValueError: a count is negative or larger than any fleet.
+        """
         before = self.known.copy(), self.control.copy()
         changed = False
         for partition, window in windows:
@@ -139,7 +143,9 @@ class CohortCounts:
             if column is None:
                 continue
             old = rows.get((column, row.group), (0, 0))
-            new = max(0, row.exposed), max(0, row.control)
+            new = row.exposed, row.control
+            if not (0 <= row.exposed <= COUNT_MAX and 0 <= row.control <= COUNT_MAX):
+                raise ValueError(f"partition {partition} says {new} devices of {row.cell}: no such counts can be")
             self.known[column] += sign * (new[0] - old[0])
             self.control[column] += sign * (new[1] - old[1])
             if new == (0, 0):

@@ -17,6 +17,7 @@ from detectors.exposure import Counts
 SECONDS_KEPT_MS: Final = 600_000
 MINUTES_KEPT_MS: Final = 26 * 3_600_000
 CELLS_MAX: Final = 256
+COUNT_MAX: Final = 2**31 - 1
 _SECOND: Final = 1000
 _MINUTE: Final = 60_000
 _COMPACT_ROWS: Final = 128
@@ -53,6 +54,8 @@ class CountHistory:
         """
         bucket = at_ms // _SECOND * _SECOND
         cells = len(after[0])
+        before = np.minimum(before[0], COUNT_MAX), np.minimum(before[1], COUNT_MAX)
+        after = np.minimum(after[0], COUNT_MAX), np.minimum(after[1], COUNT_MAX)
         if not self.times_ms:
             before = after
         if not self.times_ms or bucket > self.times_ms[-1]:

@@ -201,7 +201,6 @@ class Harness:
         """Return the verdicts so far."""
         return [verdict_decoder.decode(value) for value in self.verdicts]
 
-    @property
-    def last(self) -> Verdict:
-        """The latest verdict."""
+    def latest(self) -> Verdict:
+        """Return the latest verdict."""
         return verdict_decoder.decode(self.verdicts[-1])
