@@ -23,6 +23,13 @@ def rig() -> Iterator[StreamRig]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def shared_rig() -> Iterator[StreamRig]:
+    """One listener for tests that leave nothing behind."""
+    with streaming() as running:
+        yield running
+
+
 @pytest.fixture
 def key_file(tmp_path: Path) -> Path:
     path = tmp_path / "keys.json"
@@ -49,8 +56,10 @@ def test_hold_kill_and_release_say_what_became_of_it(rig: StreamRig) -> None:
     ("rollout", "token", "says"),
     [("r-typo", OPERATOR, "not_found"), (ROLLOUT, READER, "forbidden"), ("../../healthz", OPERATOR, "not_found")],
 )
-def test_a_refused_command_exits_with_1_and_the_reason(rig: StreamRig, rollout: str, token: str, says: str) -> None:
-    result = run("kill", rollout, "--reason", "bad", "--url", rig.url, token=token)
+def test_a_refused_command_exits_with_1_and_the_reason(
+    shared_rig: StreamRig, rollout: str, token: str, says: str
+) -> None:
+    result = run("kill", rollout, "--reason", "bad", "--url", shared_rig.url, token=token)
     assert (result.exit_code, says in result.stderr) == (1, True)
 
 
@@ -80,8 +89,8 @@ def test_watch_ends_at_an_event_it_cannot_believe(rig: StreamRig, tmp_path: Path
     assert (result.exit_code, "NOT BELIEVED" in result.stderr) == (1, True)
 
 
-def test_watch_without_a_right_to_read_says_so(rig: StreamRig) -> None:
-    result = run("watch", "--url", rig.url, "--count", "1", token="nobody")
+def test_watch_without_a_right_to_read_says_so(shared_rig: StreamRig) -> None:
+    result = run("watch", "--url", shared_rig.url, "--count", "1", token="nobody")
     assert (result.exit_code, "401" in result.stderr) == (1, True)
 
 

@@ -27,6 +27,13 @@ def rig() -> Iterator[StreamRig]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def shared_rig() -> Iterator[StreamRig]:
+    """One listener for tests that leave nothing behind."""
+    with streaming() as running:
+        yield running
+
+
 def flap(rig: StreamRig, times: int, rollout: str = ROLLOUT, start: int = 0) -> None:
     """Let the detector hold and lift in turn: each verdict makes an event."""
     words = (DecisionWord.HOLD, DecisionWord.PROCEED)
@@ -215,14 +222,14 @@ def test_too_many_subscribers_are_told_when_to_come_back() -> None:
     ],
 )
 def test_a_subscription_that_cannot_be_served_says_why(
-    rig: StreamRig, path: str, token: str, status: int, reason: str
+    shared_rig: StreamRig, path: str, token: str, status: int, reason: str
 ) -> None:
-    answer = httpx2.get(rig.url + path, headers={"authorization": f"Bearer {token}"})
+    answer = httpx2.get(shared_rig.url + path, headers={"authorization": f"Bearer {token}"})
     assert (answer.status_code, answer.json()["reason"]) == (status, reason)
 
 
-def test_the_client_says_that_it_was_refused_for_good(rig: StreamRig) -> None:
-    with KillSwitchClient(rig.url, KEYS, token=REPORTER) as client, pytest.raises(RefusedError, match="403"):
+def test_the_client_says_that_it_was_refused_for_good(shared_rig: StreamRig) -> None:
+    with KillSwitchClient(shared_rig.url, KEYS, token=REPORTER) as client, pytest.raises(RefusedError, match="403"):
         next(client.events())
 
 

@@ -185,3 +185,15 @@ def test_every_kind_of_event_is_a_cloud_event(rig: SwitchRig, cloudevents_schema
     for event in events:
         validator.validate(msgspec.json.decode(event.payload))
     assert len({(event.event.source, event.event.id) for event in events}) == 6
+
+
+def test_a_release_keeps_the_detector_out_over_a_persons_next_hold_and_a_restart(rig: SwitchRig) -> None:
+    rig.say(verdict(DecisionWord.KILL))
+    rig.settle()
+    rig.ask(command(Action.RELEASE, "c-1"), command(Action.HOLD, "c-2"))
+    rig.settle()
+    rig.restart()
+    rig.say(verdict(DecisionWord.KILL, at_ms=START_MS + 1), verdict(DecisionWord.PROCEED, at_ms=START_MS + 2))
+    rig.settle()
+    last = rig.events()[-1].switch
+    assert (last.number, last.state, last.armed) == (3, SwitchState.HELD, False)
