@@ -109,7 +109,8 @@ class Strata:
         spoke = {partition for (partition, _), sums in rows.items() if sums[2] or sums[3]}
         cells: dict[str, list[int]] = {}
         for (partition, cell), told in rows.items():
-            if partition in spoke:
+            # Without sizes, the minute ended before the rollout was watched: there is nothing to compare.
+            if partition in spoke and (told[0] or told[1]):
                 sums = cells.setdefault(cell, [0, 0, 0, 0])
                 for index, count in enumerate(told):
                     sums[index] += count
