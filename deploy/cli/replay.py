@@ -45,7 +45,8 @@ def _embedded() -> Iterator[Target]:
     # Imported when needed: the embedded Cordon brings ClickHouse along, which a replay against another does not want.
     running = importlib.import_module("deploy.embedded").running
     with tempfile.TemporaryDirectory(prefix="cordon-replay-") as folder:
-        settings = Settings(data_dir=folder, lane=LANE, reports_port=0, streams_port=0, query_port=0)
+        # One sender that waits for each answer gains nothing from lingering: it would only wait 100 ms a post.
+        settings = Settings(data_dir=folder, lane=LANE, linger_ms=0, reports_port=0, streams_port=0, query_port=0)
         with running(settings) as cordon:
             keys = PublicKeys.parse(cordon.public_key_path().read_bytes())
             yield Target(cordon.reports_url, cordon.streams_url, cordon.token(*ROLES), LANE, keys)
