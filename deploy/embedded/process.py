@@ -7,6 +7,7 @@ refuse new reports and flush the ones held, stop the pipeline and the sink after
 import asyncio
 import gc
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -20,6 +21,7 @@ from ingest.settings import Settings
 
 MAINTAIN_SECONDS = 5.0
 START_SECONDS_MAX = 120.0
+SWITCH_SECONDS = 0.0005
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +66,12 @@ class Embedded:
         if self.parts.sink is not None:
             self._spawn("store-sink", self.parts.sink.run)
         self._spawn("log-maintenance", self._maintain)
-        await self.parts.gateway.start()
         await self.parts.streams.start()
+        await self.parts.gateway.start()
         for listener in self._listeners:
             await listener.start()
+        # A thread that has just been handed a record must not wait 5 ms for one that is counting.
+        sys.setswitchinterval(SWITCH_SECONDS)
         # Start-up objects live as long as the process: the collector need not look at them again.
         gc.collect()
         gc.freeze()
@@ -86,6 +90,8 @@ class Embedded:
             self.parts.sink.stop()
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
+        if self.parts.reader is not None:
+            self.parts.reader.close()
         if self.parts.store is not None:
             self.parts.store.close()
         self.parts.log.close()
@@ -113,17 +119,19 @@ class Embedded:
 class RunningEmbedded:
     """An embedded Cordon that runs in a thread of this process: for the demo, replays and tests."""
 
-    def __init__(self, embedded: Embedded, loop: asyncio.AbstractEventLoop) -> None:
-        """Wrap a started Cordon and the loop it runs on."""
+    def __init__(self, embedded: Embedded) -> None:
+        """Wrap a started Cordon."""
         self.embedded = embedded
-        self._loop = loop
+        self._tokens = 0
         urls = embedded.urls()
         self.reports_url, self.streams_url = urls["reports"], urls["streams"]
         self.query_url = urls.get("query", "")
         self.data_dir = Path(embedded.settings.data_dir)
 
-    def token(self, name: str, *roles: str, tenants: tuple[str, ...] = ("*",)) -> str:
+    def token(self, *roles: str, tenants: tuple[str, ...] = ("*",)) -> str:
         """Make a token that speaks for `tenants` in the given roles, and return its text."""
+        self._tokens += 1
+        name = f"running-{self._tokens}"
         return self.embedded.parts.tokens.add(name, tenants, tuple(Role(role) for role in roles))
 
     def public_key_path(self) -> Path:
@@ -146,7 +154,7 @@ def running(settings: Settings) -> Iterator[RunningEmbedded]:
         end = asyncio.Event()
         embedded = Embedded(settings)
         await embedded.start()
-        ready.set_result(RunningEmbedded(embedded, loop))
+        ready.set_result(RunningEmbedded(embedded))
         waiter = loop.create_task(end.wait())
         threading.Thread(target=lambda: (ended.wait(), loop.call_soon_threadsafe(end.set)), daemon=True).start()
         await waiter

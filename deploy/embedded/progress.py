@@ -36,6 +36,11 @@ class PipelineProgress:
         if not await asyncio.to_thread(pipeline.wait_reached, at_ms, WAIT_SECONDS_MAX):
             raise ProgressError(f"the pipeline stands at {pipeline.reached_ms} ms and did not reach {at_ms} ms")
 
+    @property
+    def reached_ms(self) -> int:
+        """Everything received before this time has been through to the kill switch."""
+        return 0 if self.pipeline is None else self.pipeline.reached_ms
+
     def killswitch_events(self) -> int:
         """Return how many kill-switch events this lane's log holds."""
         return sum(self._log.bounds(source)[1] for source in self._sources)

@@ -235,8 +235,8 @@ class _Pages:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             detail = f"send {{at_ms, wait_for_ms}}: {str(error)[:200]}"
             raise RequestRefusedError(Refusal.BAD_REQUEST, detail) from error
-        at_ms = await self._gateway.drive(wanted.at_ms, wanted.wait_for_ms, principal)
-        return Response(_encode({"at_ms": at_ms}), media_type="application/json")
+        driven = await self._gateway.drive(wanted.at_ms, wanted.wait_for_ms, principal)
+        return Response(_encode(driven), media_type="application/json")
 
     async def healthz(self, _request: Request) -> Response:
         """Say that the event loop turns."""
