@@ -19,6 +19,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## Make .venv with the locked dependencies (again only when the lock changes)
+	@:
 
 $(STAMP): $(LOCK) pyproject.toml deploy/setup/venv.sh deploy/setup/find-python.sh
 	@deploy/setup/venv.sh $(VENV) $(LOCK) $(STAMP)

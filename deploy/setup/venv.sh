@@ -25,5 +25,7 @@ echo "set-up: dependencies from $lock (about 1.4 GB on disk; one to three minute
 # --no-compile halves the time: Python compiles what is used when it is used, and most of this is not.
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-compile --require-hashes -r "$lock"
 # setuptools comes from the lock, so the build needs no isolated environment and fetches nothing unhashed.
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
+# Its warning about folders named like packages is about this checkout, where they are the packages.
+PYTHONWARNINGS="ignore:Editable installation" \
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
 echo "$wanted" >"$stamp"
