@@ -68,11 +68,9 @@ def log_likelihood_ratios(stratum: Stratum, ratios: Floats, tolerated_ratio: flo
         + gammaln(stratum.control - silent + k + 1)
     )
     logs = np.log(np.append(ratios, tolerated_ratio))
-    totals = np.empty(len(logs))
-    for i, one in enumerate(logs):
-        terms = ways + k * one
-        top = terms.max()
-        totals[i] = top + np.log(np.exp(terms - top).sum())
+    terms = ways[None, :] + logs[:, None] * k[None, :]
+    top = terms.max(axis=1)
+    totals = top + np.log(np.exp(terms - top[:, None]).sum(axis=1))
     result: Floats = stratum.silent_exposed * (logs[:-1] - logs[-1]) - (totals[:-1] - totals[-1])
     return result
 

@@ -44,7 +44,7 @@ def test_likelihood_ratios_are_those_of_fishers_distribution(stratum: Stratum) -
 
 def test_false_alarms_stay_within_alpha_under_odds_at_the_tolerated_ratio() -> None:
     rng = np.random.default_rng(3)
-    alpha, paths, alarms = 1e-2, 600, 0
+    alpha, paths, alarms = 1e-2, 400, 0
     for _ in range(paths):
         detector = Silence(1.5)
         for _ in range(12):
