@@ -5,7 +5,6 @@ rollout's tracker scores its part, and a pure function decides. The invariant: t
 however the partitions' records interleave, and a restart from any snapshot goes on byte for byte.
 """
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -19,8 +18,8 @@ from detectors.speaker import Said, Speaker
 from detectors.tracker import Situation, Tracker
 from detectors.tracker_state import TrackerState
 from detectors.verdict import Verdict
-from ingest.events import encoder, product_key
-from ingest.grouping.stage import DEAD_VALUE_BYTES_MAX, DeadLetter
+from ingest.deadletter import DeadReason, entries_of, letter_of
+from ingest.events import UNREADABLE_ERRORS, encoder, product_key
 from ingest.log.interface import Entry, Record, TopicPartition
 from ingest.metrics import Metrics
 from ingest.rollouts import Rollout, rollout_decoder
@@ -134,7 +133,7 @@ class DetectionStage:
                 elif self._merger.offer(step_decoder.decode(record.value), record.appended_at_ms):
                     self._speaker.seen()
                     self._advance()
-            except (msgspec.MsgspecError, UnicodeDecodeError, IndexError) as error:
+            except (*UNREADABLE_ERRORS, IndexError) as error:
                 self._dead_letter(source, record, error)
         self._offsets[source] = records[-1].offset + 1
         if source == self._rollouts:
@@ -282,16 +281,8 @@ class DetectionStage:
         self._metrics.count("verdicts_total", verdict=verdict.verdict.value, decision=verdict.decision.value)
 
     def _dead_letter(self, source: TopicPartition, record: Record, error: Exception) -> None:
-        value = base64.b64encode((record.value or b"")[:DEAD_VALUE_BYTES_MAX]).decode()
-        letter = DeadLetter(
-            topic=source.topic,
-            partition=source.partition,
-            offset=record.offset,
-            reason=f"unreadable: {error}"[:256],
-            value=value,
-        )
-        self._out.append(Entry(self._topics.name("deadletter"), 0, source.topic.encode(), encoder.encode(letter)))
-        self._metrics.count("deadletters_total", reason="unreadable")
+        letter = letter_of("detection", source, record, DeadReason.UNREADABLE, str(error))
+        self._out += entries_of([letter], self._topics.name("deadletter"), self._metrics)
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> Mapping[TopicPartition, int]:
         """Load the state; see `Stateful.restore`.

@@ -195,6 +195,8 @@ DeviceRecord = Batch | Tick | RolloutNotice
 device_record_decoder: msgspec.json.Decoder[DeviceRecord] = msgspec.json.Decoder(DeviceRecord)
 report_decoder = msgspec.json.Decoder(Report)
 encoder = msgspec.json.Encoder()
+# All that a decoder raises on bytes it can't decode: text that is not UTF-8 and deep nesting have errors of their own.
+UNREADABLE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 _OS_BUILD = re.compile(r"[0-9]{3,6}(\.[0-9]{1,6})?")

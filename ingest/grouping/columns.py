@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.activity import CHECK_IN, INSTALLED, ActivityBatch, ActivityRecord, Texts, activity_decoder
-from ingest.events import RolloutNotice, Tick
+from ingest.events import UNREADABLE_ERRORS, RolloutNotice, Tick
 from ingest.grouping.words import Words
 
 UPDATES_MAX = 32_768
@@ -80,7 +80,7 @@ def decode_activity(value: bytes) -> ActivityRecord | None:
     """Decode a record of the activity topic; None where it cannot be."""
     try:
         return activity_decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE_ERRORS:
         return None
 
 
@@ -88,7 +88,7 @@ def decode_crashes(value: bytes) -> CrashBatch | Tick | RolloutNotice | None:
     """Decode a record of the crash topic; None where it cannot be."""
     try:
         return _crashes.decode(value)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE_ERRORS:
         return None
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ingest.activity import ActivityBatch
+from ingest.deadletter import DeadReason
 from ingest.events import RolloutNotice, Tick
 from ingest.grouping.columns import (
     Columns,
@@ -60,12 +61,12 @@ class Bounds:
 class Partition:
     """The state of one device partition, advanced by records."""
 
-    def __init__(self, bounds: Bounds, on_bad: Callable[[str, Record, str], None]) -> None:
+    def __init__(self, bounds: Bounds, on_bad: Callable[[str, Record, DeadReason, str], None]) -> None:
         """Make an empty partition.
 
         Args:
             bounds: its number and limits.
-            on_bad: called with topic word, record and reason for a record that can't be used.
+            on_bad: called with topic word, record, reason and detail for a record that can't be used.
         """
         self.bounds = bounds
         self.population = Population(bounds.devices_max)
@@ -97,7 +98,7 @@ class Partition:
             if columns is not None:
                 self.activity.add(columns, len(columns))
         elif got is None:
-            self._on_bad("activity", record, Outcome.INVALID_JSON)
+            self._on_bad("activity", record, DeadReason.UNREADABLE, "")
 
     def read_crashes(self, record: Record) -> None:
         """Take one record of the crash topic."""
@@ -110,18 +111,18 @@ class Partition:
                 columns.at = np.minimum(columns.at, np.uint32(got.received_at_ms // 1000))
                 self.crashes.add(CrashItem(columns, list(got.reports)), len(columns))
         elif got is None:
-            self._on_bad("crashes", record, Outcome.INVALID_JSON)
+            self._on_bad("crashes", record, DeadReason.UNREADABLE, "")
 
     def _columns(self, word: str, record: Record, read: Callable[[], Columns]) -> Columns | None:
         try:
             columns = read()
-        except ValueError:
-            self._on_bad(word, record, Outcome.INVALID_TYPE)
+        except ValueError as error:
+            self._on_bad(word, record, DeadReason.INCONSISTENT, str(error))
             return None
         partition = (columns.key >> np.uint64(32)) % np.uint64(self.bounds.partitions)
         if (partition != self.bounds.partition).any():
             self.population.outcomes[Outcome.WRONG_PARTITION] += len(columns)
-            self._on_bad(word, record, Outcome.WRONG_PARTITION)
+            self._on_bad(word, record, DeadReason.WRONG_PARTITION, "")
             return None
         return columns
 

@@ -4,13 +4,12 @@ One stage holds any set of device partitions: embedded, all of them in one proce
 driven by an Owner, which gives it exactness; it reads no clock and knows neither Kafka nor SQLite.
 """
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
+from ingest.deadletter import DeadLetter, DeadReason, entries_of, letter_of
 from ingest.events import encoder, product_key
 from ingest.grouping.partition import Bounds, Partition
 from ingest.grouping.snapshot import Snapshots
@@ -20,23 +19,7 @@ from ingest.outcome import Outcome
 from ingest.topics import TOPICS, Topics, keyed_partition_of
 from ingest.windows import Step
 
-DEAD_VALUE_BYTES_MAX = 65_536
 SNAPSHOT_EVERY_MS = 1000
-
-
-class DeadLetter(msgspec.Struct, kw_only=True):
-    """One record of `cordon.deadletter.v1`: what could not be used, why, and where it came from.
-
-    Attributes:
-        value: base64 of the record's first 64 KiB.
-    """
-
-    schema: int = 1
-    topic: str
-    partition: int
-    offset: int
-    reason: str
-    value: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +48,7 @@ class GroupingStage:
         self._settings = settings
         self._metrics = metrics
         self.generation = 0
-        self._dead: list[Entry] = []
+        self._dead: list[DeadLetter] = []
         self._steps: list[Step] = []
         self._snapshot_at_ms = 0
         self._partitions: dict[int, Partition] = {}
@@ -132,7 +115,8 @@ class GroupingStage:
         """Return the steps to be said, to every partition of the cohort topic, and dead letters."""
         if not self._steps and not self._dead:
             return []
-        entries, self._dead = self._dead, []
+        entries = entries_of(self._dead, self._topics.name("deadletter"), self._metrics)
+        self._dead.clear()
         for step in self._steps:
             step.generation = self.generation
             for keyed in range(self._keyed):
@@ -171,12 +155,7 @@ class GroupingStage:
         }
 
     def _bad_in(self, number: int) -> "_BadRecords":
-        return _BadRecords(self._topics, number, self._dead_letter)
-
-    def _dead_letter(self, letter: DeadLetter) -> None:
-        self._metrics.count("deadletters_total", reason=letter.reason)
-        entry = Entry(self._topics.name("deadletter"), 0, letter.topic.encode(), encoder.encode(letter))
-        self._dead.append(entry)
+        return _BadRecords(self._topics, number, self._dead)
 
     def _report(self) -> None:
         for number, partition in self._partitions.items():
@@ -193,19 +172,11 @@ class GroupingStage:
 class _BadRecords:
     """Makes dead letters of one partition's records that can't be used."""
 
-    def __init__(self, topics: Topics, number: int, send: "_Send") -> None:
+    def __init__(self, topics: Topics, number: int, dead: list[DeadLetter]) -> None:
         self._topics = topics
         self._number = number
-        self._send = send
+        self._dead = dead
 
-    def __call__(self, word: str, record: Record, reason: str) -> None:
-        value = base64.b64encode((record.value or b"")[:DEAD_VALUE_BYTES_MAX]).decode()
-        self._send(
-            DeadLetter(
-                topic=self._topics.name(word), partition=self._number, offset=record.offset, reason=reason, value=value
-            )
-        )
-
-
-class _Send(Protocol):
-    def __call__(self, letter: DeadLetter) -> None: ...
+    def __call__(self, word: str, record: Record, reason: DeadReason, detail: str) -> None:
+        source = TopicPartition(self._topics.name(word), self._number)
+        self._dead.append(letter_of("grouping", source, record, reason, detail))

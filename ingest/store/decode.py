@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
+from ingest.deadletter import DeadReason, letter_of
 from ingest.events import Frame
 from ingest.log.interface import Record, TopicPartition
 from ingest.signature import bugcheck_facts, normalise_bugcheck, signature_of
 from ingest.store import wire
 from ingest.store.activity import decode_activity
-from ingest.store.rows import Block, DeadLetter
+from ingest.store.rows import Block
 
 BAD_REPORTS_NAMED_MAX: Final = 8
 SIGNATURES_CACHED_MAX: Final = 10_000
@@ -56,7 +57,7 @@ def _salvage(
     if bad:
         named = "; ".join(bad[:BAD_REPORTS_NAMED_MAX])
         detail = f"{len(bad)} of {len(batch.reports)} reports cannot be used: {named}"
-        block.dead.append(DeadLetter("undecodable_report", source, record.offset, detail, record.value))
+        block.dead.append(letter_of("store", source, record, DeadReason.UNREADABLE_REPORT, detail))
     return batch, good
 
 
@@ -183,7 +184,7 @@ def decode_into(decode: Decode, record: Record, source: TopicPartition, first: i
     try:
         decode(record, source, first, block)
     except UNUSABLE as error:
-        block.dead.append(DeadLetter("undecodable_record", source, record.offset, str(error), record.value))
+        block.dead.append(letter_of("store", source, record, DeadReason.UNREADABLE, str(error)))
 
 
 def decoders() -> dict[str, Decode]:

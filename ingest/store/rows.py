@@ -5,9 +5,9 @@ on the time or on what was read beside them, so that a block that is read again 
 """
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
-from ingest.log.interface import TopicPartition
+from ingest.deadletter import DeadLetter
 
 PLACE = ("partition", "log_offset", "log_index", "block")
 _REPORT = (
@@ -40,24 +40,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 # Minute since the epoch, tenant, ring, OS build.
 CheckInKey = tuple[int, str, str, str]
-
-
-class DeadLetter(NamedTuple):
-    """What could not be used, why, and where it came from.
-
-    Attributes:
-        reason: a closed word: `undecodable_record`, `undecodable_report` or `log_gap`.
-        source: the partition it lay in.
-        offset: the record's offset.
-        detail: what is wrong with it, and where in the record.
-        value: the bytes.
-    """
-
-    reason: str
-    source: TopicPartition
-    offset: int
-    detail: str
-    value: bytes
 
 
 class Block:

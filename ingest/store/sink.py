@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ingest.clock import Clock
+from ingest.deadletter import DeadReason, entries_of, letter_of
 from ingest.log.interface import FencedError, Log, LogError, OffsetGoneError, Record, TopicPartition
 from ingest.metrics import Metrics
 from ingest.store.blocks import Plans, Span
-from ingest.store.deadletter import entries_of
 from ingest.store.decode import decode_into, decoders
 from ingest.store.interface import Store, StoreError, StoreMismatchError
-from ingest.store.rows import Block, DeadLetter
+from ingest.store.rows import Block
 from ingest.topics import TOPICS, Topics
 
 GROUP = "store"
@@ -202,7 +202,8 @@ class Sink:
         begin, _ = self._log.bounds(source)
         detail = f"retention took offsets {position} to {begin - 1} before the store had them"
         _logger.error("%s/%d: %s; raise the log's retention or find what slows the store", *source, detail)
-        self._block.dead.append(DeadLetter("log_gap", source, position, detail, b""))
+        gone = Record(position, None, None, self._clock.now_ms())
+        self._block.dead.append(letter_of("store", source, gone, DeadReason.LOG_GAP, detail))
         span = self._spans.get(source)
         target = begin if end is None else min(begin, end)
         self._reached(source, position if span is None else span.first, target)
@@ -234,7 +235,7 @@ class Sink:
             self._metrics.observe("store_insert_seconds", self._monotonic() - started)
             self._metrics.count("store_rows_total", count, table=table)
         if self._block.dead:
-            entries = entries_of(self._block.dead, self._deadletter, self._clock.now_ms(), self._metrics)
+            entries = entries_of(self._block.dead, self._deadletter, self._metrics)
             self._insist(lambda: self._log.append(entries))
         ends = {source: span.end for source, span in self._spans.items()}
         self._insist(lambda: self._log.commit(GROUP, ends, self._fence))

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ingest.clock import Clock
-from ingest.events import encoder
+from ingest.events import UNREADABLE_ERRORS, encoder
 from ingest.gateway.refusal import RequestRefusedError
 from ingest.log.interface import Entry, LogUnavailableError
 from ingest.outcome import Refusal
@@ -249,5 +249,5 @@ async def _command_body(request: Request) -> CommandBody:
             raise RequestRefusedError(Refusal.BODY_TOO_LARGE, f"a command has at most {COMMAND_BYTES_MAX} bytes")
     try:
         return msgspec.json.decode(data, type=CommandBody)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE_ERRORS as error:
         raise RequestRefusedError(Refusal.BAD_REQUEST, f'{error}; send {{"reason": "..."}}') from error

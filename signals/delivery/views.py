@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from detectors.verdict import DecisionWord, Evidence, Verdict, VerdictWord, verdict_decoder
+from ingest.events import UNREADABLE_ERRORS
 from ingest.log.interface import Record, TopicPartition
 from ingest.rollouts import Rollout, rollout_decoder
 from signals.events import Switch, SwitchState, place_decoder, record_decoder
@@ -119,7 +120,7 @@ class Views:
                         self._commands.put(command_id, result)
                 else:
                     self._take_switch(open_event(record_decoder.decode(record.value).envelope, self._keys).switch)
-            except (msgspec.DecodeError, UnicodeDecodeError, SwitchError) as error:
+            except (*UNREADABLE_ERRORS, SwitchError) as error:
                 _LOGGER.error("a switch record at offset %d is not believed: %s", record.offset, error)
 
     def knows(self, rollout: str) -> bool:
@@ -183,6 +184,6 @@ class Views:
             return
         try:
             view.put(record.key.decode(), decoder.decode(record.value) if record.value is not None else None)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE_ERRORS:
             # The topic's owner dead-letters what it can't read; the view keeps what it had.
             return

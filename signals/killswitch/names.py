@@ -4,8 +4,7 @@ Invariant: it reads the topic to its end before it says that a rollout is unknow
 a command on it is found.
 """
 
-import msgspec
-
+from ingest.events import UNREADABLE_ERRORS
 from ingest.log.interface import Log, TopicPartition
 from ingest.rollouts import rollout_decoder
 
@@ -45,7 +44,7 @@ class RolloutNames:
             return
         try:
             found = rollout_decoder.decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE_ERRORS:
             # Whoever owns the topic dead-letters what it can't read; here it only means a name that is not known.
             return
         self._names[found.rollout] = (found.vendor, found.product, found.version)

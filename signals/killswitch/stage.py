@@ -14,16 +14,15 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from detectors.verdict import Verdict, verdict_decoder
 from ingest.clock import Clock
-from ingest.events import encoder
+from ingest.deadletter import DeadReason, entries_of, letter_of
+from ingest.events import UNREADABLE_ERRORS, encoder
 from ingest.log.interface import Entry, Log, Record, TopicPartition
 from ingest.metrics import Metrics
 from ingest.topics import Topics
 from signals.events import Command, Switch, SwitchPlace, SwitchRecord, command_decoder, place_decoder, record_decoder
-from signals.killswitch.event import cloud_event, dead_letter
+from signals.killswitch.event import cloud_event
 from signals.killswitch.machine import CommandResult, Standing, Transition, advance, refusal, standing_after
 from signals.killswitch.names import RolloutNames
 from signals.killswitch.signing import PublicKeys, Signer
@@ -130,7 +129,7 @@ class SignalsStage:
                     self._command(command_decoder.decode(record.value))
                 else:
                     self._verdict(verdict_decoder.decode(record.value))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except UNREADABLE_ERRORS as error:
                 self._dead_letter(source, record, str(error))
 
     def outputs(self) -> Sequence[Entry]:
@@ -227,9 +226,8 @@ class SignalsStage:
         self._rollouts[switch.rollout] = _Rollout(standing, switch.vendor, switch.product, switch.version)
 
     def _dead_letter(self, source: TopicPartition, record: Record, detail: str) -> None:
-        value = dead_letter(source, record, "unreadable", detail, self._clock.now_ms())
-        self._out.append(Entry(self._topics.name("deadletter"), 0, source.topic.encode(), value))
-        self._metrics.count("deadletters_total", reason="unreadable")
+        letter = letter_of("signals", source, record, DeadReason.UNREADABLE, detail)
+        self._out += entries_of([letter], self._topics.name("deadletter"), self._metrics)
 
     def _place(self) -> Entry:
         place = SwitchPlace(offsets=self._offsets(), commands=list(self._handled.items()))

@@ -7,8 +7,7 @@ fails a check is returned, and no two different decisions pass under one number.
 import hashlib
 from dataclasses import dataclass
 
-import msgspec
-
+from ingest.events import UNREADABLE_ERRORS
 from ingest.topics import LIVE_LANE
 from signals.events import EVENT_TYPE, CloudEvent, Envelope, Switch, envelope_decoder, event_decoder
 from signals.killswitch.signing import MalformedEventError, PublicKeys, SwitchError
@@ -39,11 +38,13 @@ class VerifiedEvent:
     Attributes:
         payload: the signed bytes.
         digest: SHA-256 of `payload`, hexadecimal: what the next event names as its previous one.
+        envelope: as it came, for whoever wants to check it again.
     """
 
     event: CloudEvent
     payload: bytes
     digest: str
+    envelope: Envelope
 
     @property
     def switch(self) -> Switch:
@@ -69,7 +70,7 @@ def parse_envelope(data: bytes) -> Envelope:
     """
     try:
         return envelope_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE_ERRORS as error:
         raise MalformedEventError(f"this is no DSSE envelope: {error}") from error
 
 
@@ -82,7 +83,7 @@ def open_event(envelope: Envelope, keys: PublicKeys) -> VerifiedEvent:
     payload = keys.open(envelope)
     try:
         event = event_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE_ERRORS as error:
         raise MalformedEventError(f"the signed payload is no kill-switch CloudEvent: {error}") from error
     switch = event.data
     if event.specversion != "1.0" or event.type != EVENT_TYPE:
@@ -92,7 +93,7 @@ def open_event(envelope: Envelope, keys: PublicKeys) -> VerifiedEvent:
     identity = (f"{switch.rollout}/{switch.number}", switch.rollout, source_of(switch.lane))
     if (event.id, event.subject, event.source) != identity or switch.number < 1:
         raise MalformedEventError(f"event {event.id!r} does not carry its own rollout, number and lane")
-    return VerifiedEvent(event, payload, digest_of(payload))
+    return VerifiedEvent(event, payload, digest_of(payload), envelope)
 
 
 class Chain:

@@ -370,7 +370,10 @@ def test_a_state_with_another_partition_count_is_refused() -> None:
         harness.restart()
 
 
-@pytest.mark.parametrize("value", [b"", b"{", b'{"kind":"step"}', b"\xff\xfe", encoder.encode(step(99, 0, T0))])
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"{", b'{"kind":"step"}', b"\xff\xfe", b'{"x":' + b"[" * 100_000, encoder.encode(step(99, 0, T0))],
+)
 def test_unreadable_records_are_dead_lettered(value: bytes) -> None:
     harness = Harness(partitions=1)
     harness.declare(rollout())

@@ -134,11 +134,14 @@ def test_a_second_owner_takes_over_and_the_first_writes_no_more(rig: SwitchRig) 
 
 def test_what_cannot_be_read_is_dead_lettered_and_does_not_stop_the_stream(rig: SwitchRig) -> None:
     rig.log.append([Entry(*rig.verdicts, b"x", b"{"), Entry(*rig.commands, b"x", b"\xff\xfe")])
+    rig.log.append(
+        [Entry(*rig.verdicts, b"x", b'{"x":' + b"[" * 100_000), Entry(*rig.commands, b"x", b'{"name":"\xff"}')]
+    )
     rig.say(verdict(DecisionWord.KILL))
     rig.settle()
     assert len(rig.events()) == 1
-    assert len(rig.records(rig.source("deadletter"))) == 2
-    assert rig.metrics.value("deadletters_total", reason="unreadable") == 2
+    assert len(rig.records(rig.source("deadletter"))) == 4
+    assert rig.metrics.value("deadletters_total", reason="unreadable") == 4
 
 
 def test_the_place_is_written_once_a_minute_so_that_old_commands_may_expire(rig: SwitchRig) -> None:

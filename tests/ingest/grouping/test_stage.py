@@ -239,11 +239,12 @@ def test_duplicates_strangers_and_garbage_have_an_outcome() -> None:
     run.append([*again, *again])
     stranger = run.world.batches("activity", [run.world.check_in(2, T0)], T0)[0]
     run.append([stranger._replace(partition=1 - stranger.partition), stranger._replace(value=b"{nonsense")])
+    run.append([stranger._replace(value=value) for value in (b'{"gateway":"\xff"}', b'{"x":' + b"[" * 100_000)])
     run.to(T0 + 2 * SECOND)
     assert run.metrics.value("grouped_total", outcome="duplicate") == 1
     assert run.metrics.value("grouped_total", outcome="wrong_partition") == 1
     assert run.metrics.value("deadletters_total", reason="wrong_partition") == 1
-    assert run.metrics.value("deadletters_total", reason="invalid_json") == 1
+    assert run.metrics.value("deadletters_total", reason="unreadable") == 3
     assert run.metrics.value("grouped_total", outcome="accepted") == 11
 
 

@@ -52,7 +52,7 @@ def test_a_record_with_junk_in_it_never_raises_and_never_half_counts(word: str) 
         dead += bool(block.dead)
         for table, columns in block.columns().items():
             assert tuple(columns) == COLUMNS[table]
-        if block.dead and block.dead[0].reason == "undecodable_record":
+        if block.dead and block.dead[0].reason == "unreadable":
             assert block.row_count() == 0
     assert 50 < dead < 800
 
@@ -84,4 +84,4 @@ def test_a_tombstone_is_nothing(word: str) -> None:
 def test_a_column_without_words_is_a_dead_letter() -> None:
     record = records("activity")[0]
     record["ring"] = [[], []]
-    assert decode("activity", msgspec.json.encode(record)).dead[0].reason == "undecodable_record"
+    assert decode("activity", msgspec.json.encode(record)).dead[0].reason == "unreadable"

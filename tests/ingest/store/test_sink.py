@@ -217,14 +217,14 @@ def test_poison_records_are_dead_lettered_and_the_good_reports_kept(
     assert counted(store) == recount(fleet.made)
     dead = [msgspec.json.decode(r.value or b"") for r in log.read(TopicPartition(topics.name("deadletter"), 0), 0)]
     assert Counter(letter["reason"] for letter in dead) == {
-        "undecodable_record": len(poison) + 2,
-        "undecodable_report": 2,
+        "unreadable": len(poison) + 2,
+        "unreadable_report": 2,
     }
     spoilt_letter = next(letter for letter in dead if "2 of" in letter["detail"])
     assert "report 0" in spoilt_letter["detail"]
     assert (spoilt_letter["topic"], spoilt_letter["partition"]) == (crash.topic, 0)
     assert max(len(letter["value"]) for letter in dead) <= 8192 * 4 / 3 + 4
-    assert metrics.value("deadletters_total", reason="undecodable_record") == len(poison) + 2
+    assert metrics.value("deadletters_total", reason="unreadable") == len(poison) + 2
 
 
 def test_a_flood_of_poison_costs_a_bounded_number_of_letters(
@@ -236,7 +236,7 @@ def test_a_flood_of_poison_costs_a_bounded_number_of_letters(
     dead = log.read(source, 0)
     assert len(dead) == 100
     assert msgspec.json.decode(dead[-1].value or b"")["dropped"] == 400
-    assert metrics.value("deadletters_total", reason="undecodable_record") == 500
+    assert metrics.value("deadletters_total", reason="unreadable") == 500
 
 
 def test_history_is_kept_as_it_was_said(store: ChdbStore, log: MemoryLog, topics: Topics, make_sink: MakeSink) -> None:
