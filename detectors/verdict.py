@@ -45,6 +45,37 @@ class Reason(enum.StrEnum):
     DETECTOR_FAILED = "detector_failed"
 
 
+VERDICT_DOCS: dict[VerdictWord, str] = {
+    VerdictWord.HEALTHY: "Enough was seen, and no harm in it.",
+    VerdictWord.WATCHING: "Not settled: too little was seen, or evidence of harm that does not suffice for a kill.",
+    VerdictWord.REGRESSED: "The evidence says that the rollout is worse than its control by more than is tolerated.",
+    VerdictWord.NO_DATA: "Nothing can be said: telemetry, exposure or its bound is missing. Never health.",
+    VerdictWord.ERROR: "A detector failed; the sentence names the fault.",
+}
+
+DECISION_DOCS: dict[DecisionWord, str] = {
+    DecisionWord.PROCEED: "The rollout may go on.",
+    DecisionWord.HOLD: "The rollout must pause where it is.",
+    DecisionWord.KILL: "The rollout must stop for good; only a person releases it.",
+    DecisionWord.UNKNOWN: "Cordon can't say; a rollout system that does not go on without a word stays where it is.",
+}
+
+REASON_DOCS: dict[Reason, str] = {
+    Reason.KILL_EVIDENCE: "The evidence, and the devices and tenants behind it, suffice for a kill.",
+    Reason.HOLD_EVIDENCE: "The evidence suffices for a hold, not for a kill.",
+    Reason.TOO_FEW_DEVICES: "The evidence suffices for a kill, but it comes from fewer devices than policy demands.",
+    Reason.TOO_FEW_TENANTS: "The evidence suffices for a kill, but it comes from fewer tenants than policy demands.",
+    Reason.ACTIVITY_LATE: "Activity lags behind crashes by more than is allowed: who is exposed is not known yet.",
+    Reason.NO_TELEMETRY: "No telemetry comes in from some or all device partitions: Cordon is blind there.",
+    Reason.NO_EXPOSURE_BOUND: "Nothing bounds the exposed share from above. Declare rings or lists, or post `offered`.",
+    Reason.NO_EXPOSURE: "No device is known to be exposed.",
+    Reason.NO_CONTROL: "No harm is seen, but no device or crash without the update is there to compare with.",
+    Reason.NO_HARM_SEEN: "No harm is seen; the verdict says whether enough was seen to call it healthy.",
+    Reason.EVIDENCE_RISING: "Evidence is gathering, and not enough to act on.",
+    Reason.DETECTOR_FAILED: "A detector raised an error on this rollout; the sentence names it.",
+}
+
+
 class Method(msgspec.Struct, kw_only=True):
     """One method's part of the evidence.
 

@@ -34,7 +34,7 @@ OUTCOME_DOCS: dict[Outcome, str] = {
     Outcome.UNKNOWN_KIND: "`kind` is none of offered, installed, check_in, bsod, boot_loop.",
     Outcome.UNSUPPORTED_SCHEMA: "`schema` is newer than this gateway, or older than the one before its own.",
     Outcome.WRONG_TENANT: "The report names a tenant that the token may not speak for.",
-    Outcome.IN_THE_FUTURE: "`at_ms` is ahead of the gateway's clock by more than the allowed skew: the device clock jumped.",
+    Outcome.IN_THE_FUTURE: "`at_ms` is ahead of the gateway's clock by more than the allowed skew: a clock jumped.",
     Outcome.TOO_OLD: "`at_ms` is further back than the gateway accepts, or the boot time lies after the report's own.",
     Outcome.TOO_LARGE: "The report alone is larger than one report may be.",
     Outcome.THROTTLED: "The tenant is over its rate; post again after `retry_after_s`.",

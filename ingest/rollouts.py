@@ -90,7 +90,7 @@ class Rollout(msgspec.Struct, kw_only=True):
 
 def rollout_id(vendor: str, product: str, version: str) -> str:
     """Return the id of the rollout of one update: `r-` and 16 hexadecimal digits of a hash of product and version."""
-    text = "\x00".join((vendor, product, version))
+    text = f"{vendor}\x00{product}\x00{version}"
     return "r-" + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

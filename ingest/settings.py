@@ -13,6 +13,10 @@ import msgspec
 from msgspec import Meta
 
 PREFIX = "CORDON_"
+# Names that share the prefix and are no settings: they never belong in a configuration file.
+NOT_SETTINGS: dict[str, str] = {
+    "CORDON_TOKEN": "The token that commands of the command line send, where no `--token-file` is given.",
+}
 
 
 class SettingsError(Exception):
@@ -47,23 +51,27 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     body_inflated_bytes_max: Annotated[int, _int("Largest body after decompression.", 1024, 1 << 30)] = 16 << 20
     reports_per_post_max: Annotated[int, _int("Most reports in one post.", 1, 100_000)] = 5000
     report_bytes_max: Annotated[int, _int("Largest single report.", 256, 1 << 20)] = 65536
-    pending_reports_max: Annotated[int, _int("Reports a gateway holds that the log has not taken.", 100, 10_000_000)] = 200_000
-    pending_bytes_max: Annotated[int, _int("Bytes of posts a gateway holds: being received, or not yet in the log.", 1 << 20, 1 << 36)] = 256 << 20
+    pending_reports_max: Annotated[int, _int("Reports held that the log has not taken.", 100, 10_000_000)] = 200_000
+    pending_bytes_max: Annotated[
+        int, _int("Bytes of posts held: being received, or not yet in the log.", 1 << 20, 1 << 36)
+    ] = 256 << 20
     body_seconds_max: Annotated[int, _int("How long the body of a post may take to arrive.", 1, 600)] = 30
-    linger_ms: Annotated[int, _int("How long activity waits to share a log record; crashes never wait.", 0, 10_000)] = 100
+    linger_ms: Annotated[int, _int("How long activity waits to share a record; crashes never do.", 0, 10_000)] = 100
     tick_ms: Annotated[int, _int("How often the gateway writes its clock to each partition.", 10, 10_000)] = 250
     future_skew_ms: Annotated[int, _int("How far ahead of the gateway a device clock may be.", 0, 86_400_000)] = 120_000
-    report_age_max_ms: Annotated[int, _int("How far back a report may lie.", 60_000, 365 * 86_400_000)] = 30 * 86_400_000
-    tenant_reports_per_second_max: Annotated[int, _int("Reports a second a tenant may post, with a burst of ten seconds.", 1, 10_000_000)] = 200_000
+    report_age_max_ms: Annotated[int, _int("How far back a report may lie.", 60_000, 31_536_000_000)] = 30 * 86_400_000
+    tenant_reports_per_second_max: Annotated[
+        int, _int("Reports a second a tenant may post, with a burst of ten seconds.", 1, 10_000_000)
+    ] = 200_000
     check_in_seconds: Annotated[int, _int("How often a device checks in when nothing is wrong.", 10, 86_400)] = 300
-    discovered_per_tenant_max: Annotated[int, _int("Undeclared rollouts one tenant may reveal in 24 hours.", 1, 10_000)] = 20
+    discovered_per_tenant_max: Annotated[int, _int("Undeclared rollouts a tenant may reveal a day.", 1, 10_000)] = 20
     stream_subscribers_max: Annotated[int, _int("Open event streams.", 1, 100_000)] = 4096
     stream_queue_max: Annotated[int, _int("Events a slow subscriber may be behind before it is cut.", 1, 100_000)] = 256
     devices_max: Annotated[int, _int("Devices the fleet's state may hold.", 1000, 100_000_000)] = 20_000_000
     snapshot_seconds: Annotated[int, _int("Time for one round of fleet chunks.", 1, 3600)] = 60
     silence_seconds: Annotated[int, _int("How long after its last word a device counts as silent.", 60, 86_400)] = 900
     blind_seconds: Annotated[int, _int("Age of the newest tick after which Cordon calls itself blind.", 1, 3600)] = 10
-    activity_late_seconds: Annotated[int, _int("How far activity may lag behind crashes before the rollout is held.", 1, 3600)] = 30
+    activity_late_seconds: Annotated[int, _int("How far activity may lag before a rollout is held.", 1, 3600)] = 30
     policy_file: Annotated[str, _text("Policy file (TOML); empty for the built-in policy.")] = ""
     raw_retention_days: Annotated[int, _int("How long raw crashes and installs are kept in the store.", 1, 3650)] = 30
 
@@ -88,11 +96,11 @@ def load(environment: Mapping[str, str], config: Path | None = None, **overrides
     if config is not None:
         try:
             values.update(tomllib.loads(config.read_text()))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingsError(f"cannot read the configuration {config}: {error}") from error
     known = set(Settings.__struct_fields__)
     for name, text in environment.items():
-        if not name.startswith(PREFIX):
+        if not name.startswith(PREFIX) or name in NOT_SETTINGS:
             continue
         if name.removeprefix(PREFIX).lower() not in known:
             raise SettingsError(f"{name} is no setting of Cordon; `cordon settings` lists them")

@@ -44,7 +44,14 @@ class Topic:
 TOPICS: tuple[Topic, ...] = (
     Topic("intake", Spread.DEVICE, "any", 72, False, "reports as foreign producers write them"),
     Topic("crashes", Spread.DEVICE, "none", 72, False, "batches of bsod and boot_loop reports, and ticks"),
-    Topic("activity", Spread.DEVICE, "none", 72, False, "batches of offered, installed, check_in; ticks; rollout notices"),
+    Topic(
+        "activity",
+        Spread.DEVICE,
+        "none",
+        72,
+        False,
+        "offered, installed, check_in by columns; ticks; rollout notices",
+    ),
     Topic("rollouts", Spread.ONE, "rollout id", None, True, "the whole rollout, declared or discovered"),
     Topic("fleet", Spread.DEVICE, "chunk name", None, True, "packed chunks of the fleet's state"),
     Topic("cohorts", Spread.KEYED, "product", 12, False, "cohort windows"),
@@ -54,7 +61,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("killswitch", Spread.KEYED, "rollout id", None, False, "signed kill-switch events, numbered per rollout"),
     Topic("switches", Spread.KEYED, "rollout id", None, True, "latest kill-switch event of each rollout"),
     Topic("leases", Spread.KEYED, "rollout id", None, True, "signed proceed leases"),
-    Topic("deadletter", Spread.ONE, "source topic", 24 * 42, False, "what could not be used, why, and where it came from"),
+    Topic("deadletter", Spread.ONE, "source topic", 24 * 42, False, "what could not be used, why, where it came from"),
 )
 
 

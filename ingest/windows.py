@@ -6,8 +6,8 @@ absolute (a later window replaces them), crashes are those admitted in the step.
 log, a partition that is read again after a failure says the same steps again: a reader that has passed `watermark_ms`
 ignores them, and a step whose `since_ms` is not the watermark the reader holds is a gap.
 
-A cell is written as text, `family|form factor|ring|boot band|recency` (for instance `22631|laptop|early|day|recent`), so
-that partitions need not share numbers. Rows are arrays on the wire, to keep a window small.
+A cell is written as text, `family|form factor|ring|boot band|recency` (`22631|laptop|early|day|recent`), so that
+partitions need not share numbers. Rows are arrays on the wire, to keep a window small.
 """
 
 import enum

@@ -154,6 +154,15 @@ class CommandResult(enum.StrEnum):
     UNKNOWN_ROLLOUT = "unknown_rollout"
 
 
+COMMAND_RESULT_DOCS: dict[CommandResult, str] = {
+    CommandResult.APPLIED: "The switch moved, and an event says so.",
+    CommandResult.ALREADY_HELD: "Nothing changed: the rollout is held already.",
+    CommandResult.ALREADY_KILLED: "Nothing changed: the rollout is killed, and only a release undoes that.",
+    CommandResult.NOTHING_TO_RELEASE: "Nothing changed: the rollout is neither held nor killed.",
+    CommandResult.UNKNOWN_ROLLOUT: "No rollout of that id is known; nothing was signed.",
+}
+
+
 def given_of(asked: Verdict | Command) -> Given:
     """Return the column of the table that a verdict or command falls under."""
     if isinstance(asked, Command):
