@@ -21,7 +21,12 @@ FIRST_TOKENS = (
 
 
 def first_tokens(data_dir: Path) -> list[tuple[str, Path]]:
-    """Make the first tokens of a new installation, one file each, readable by their owner only."""
+    """Make the first tokens of a new installation, one file each, readable by their owner only.
+
+    Raises:
+        TokenBookError: there are tokens that can't be read.
+        OSError: the folder can't be used.
+    """
     data_dir.mkdir(parents=True, exist_ok=True)
     if (data_dir / "tokens.toml").exists():
         return []
@@ -64,13 +69,21 @@ async def _live(settings: Settings) -> int:
 @config_option
 def up(data: str | None, lane: str | None, store: bool | None, config: Path | None) -> None:
     """Start Cordon and run until SIGTERM or Ctrl-C."""
+    settings = settings_of(config, data_dir=data, lane=lane, store=store)
     from deploy.embedded.parts import ConfigurationError
     from deploy.embedded.servers import ListenError
 
-    settings = settings_of(config, data_dir=data, lane=lane, store=store)
     try:
-        for name, path in first_tokens(Path(settings.data_dir)):
-            click.echo(f"token    {name} in {path}")
+        made = first_tokens(Path(settings.data_dir))
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot use the data folder {settings.data_dir}: {error.strerror}. Name another with --data, or mend it"
+        ) from error
+    except TokenBookError as error:
+        raise click.ClickException(str(error)) from error
+    for name, path in made:
+        click.echo(f"token    {name} in {path}")
+    try:
         code = asyncio.run(_live(settings))
     except (LogError, StoreError, ListenError, ConfigurationError, TokenBookError) as error:
         raise click.ClickException(str(error)) from error

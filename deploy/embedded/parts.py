@@ -71,19 +71,22 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         on_failure: called, from another thread, when a part fails for good.
 
     Raises:
-        ConfigurationError: the policy, keys or tokens can't be used.
+        ConfigurationError: the lane, the policy or the pseudonym key can't be used.
         LogError: the data folder is in use or can't be used.
         StoreError: the store can't be opened or migrated.
     """
     data = Path(settings.data_dir)
     data.mkdir(parents=True, exist_ok=True)
     try:
+        topics = Topics(settings.lane, settings.device_partitions)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    try:
         policies = load_policy(Path(settings.policy_file) if settings.policy_file else None)
         pseudonym_key = load_key(data / "pseudonym.key")
     except (PolicyError, PseudonymKeyError) as error:
         raise ConfigurationError(str(error)) from error
     metrics, wall = Metrics(), WallClock()
-    topics = Topics(settings.lane, settings.device_partitions)
     clock: Clock = wall if settings.lane == LIVE_LANE else DrivenClock()
     tokens, keys = TokenBook.load(data / "tokens.toml"), KeyFiles(data)
     signer = keys.signer()

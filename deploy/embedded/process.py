@@ -61,7 +61,20 @@ class Embedded:
         return {listener.name: listener.url for listener in self._listeners}
 
     async def start(self) -> None:
-        """Start every part, and return once all listeners answer."""
+        """Start every part, and return once all listeners answer; on failure nothing is left running.
+
+        Raises:
+            LogError: a state can't be loaded.
+            ListenError: a port can't be opened.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            # A pipeline left running would keep the process from ending.
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
         await asyncio.to_thread(self.parts.pipeline.start)
         if self.parts.sink is not None:
             self._spawn("store-sink", self.parts.sink.run)
