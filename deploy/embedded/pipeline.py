@@ -21,6 +21,7 @@ from ingest.metrics import Metrics
 WAIT_SECONDS = 0.25
 UNAVAILABLE_SECONDS = 0.5
 BACKLOG_EVERY_SECONDS = 1.0
+COUNTED_POLL_SECONDS = 0.002
 
 logger = logging.getLogger(__name__)
 
@@ -106,10 +107,17 @@ class Pipeline:
         return self._reached_ms
 
     def wait_reached(self, at_ms: int, timeout_seconds: float) -> bool:
-        """Block until `reached_ms` is `at_ms`, the time is out or the pipeline has ended; return whether it was reached."""
+        """Block until `reached_ms` is `at_ms`, the time is out, or the pipeline has ended; return whether it was."""
         with self._reached:
             self._reached.wait_for(lambda: self._reached_ms >= at_ms or self.failure is not None, timeout_seconds)
         return self._reached_ms >= at_ms
+
+    def wait_counted(self, at_ms: int, timeout_seconds: float) -> bool:
+        """Block until grouping's watermark is `at_ms`, though its word may not have been through detection yet."""
+        deadline = time.monotonic() + timeout_seconds
+        while self._grouping.watermark_ms < at_ms and self.failure is None and time.monotonic() < deadline:
+            time.sleep(COUNTED_POLL_SECONDS)
+        return self._grouping.watermark_ms >= at_ms
 
     def _run(self) -> None:
         try:

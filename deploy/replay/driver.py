@@ -33,6 +33,7 @@ class Replay:
         kill_switch: bool = True,
         pace: Pace | None = None,
         progress: Callable[[Moment], None] | None = None,
+        settle_seconds: float | None = None,
     ) -> None:
         """Prepare the fleet.
 
@@ -44,6 +45,7 @@ class Replay:
             kill_switch: False for the counterfactual: events are noted and not obeyed.
             pace: limits the speed; None is as fast as possible.
             progress: called at each full minute of event time, and at the end.
+            settle_seconds: end this many event seconds after the first kill; None goes on to the scenario's end.
         """
         self.fleet = Fleet(scenario, devices)
         self.system = RolloutSystem(self.fleet, kill_switch)
@@ -54,6 +56,7 @@ class Replay:
         self._progress = progress
         self._planned: list[Planned] = declarations(self.fleet)
         self._lookahead_ms = scenario.reaction_ms - scenario.step_ms
+        self._settle_ms = None if settle_seconds is None else int(settle_seconds * 1000)
         self._reports = 0
         self._events = 0
 
@@ -65,12 +68,12 @@ class Replay:
         """
         fleet, scenario = self.fleet, self._scenario
         self._drive(wait_for_ms=None)
-        while not fleet.done:
+        while not (fleet.done or self._settled()):
             self._declare(until_ms=fleet.now_ms + scenario.step_ms)
             reports = fleet.step()
             self._reports += len(reports)
             self._client.post_reports(reports)
-            over = fleet.now_ms >= scenario.end_ms
+            over = fleet.now_ms >= scenario.end_ms or self._settled()
             wait_for_ms = fleet.now_ms - (0 if over else self._lookahead_ms)
             self._drive(wait_for_ms if wait_for_ms >= scenario.start_ms else None)
             full_minute = (fleet.now_ms - scenario.start_ms) % MOMENT_MS < scenario.step_ms
@@ -84,6 +87,14 @@ class Replay:
             reports=self._reports,
             events=self._events,
             wall_seconds=self._pace.wall_seconds(),
+        )
+
+    def _settled(self) -> bool:
+        kill = self.system.first_kill
+        return (
+            self._settle_ms is not None
+            and kill is not None
+            and self.fleet.now_ms >= kill.watermark_ms + self._settle_ms
         )
 
     def _drive(self, wait_for_ms: int | None) -> None:

@@ -44,6 +44,7 @@ def connected(
     speed: float | None = None,
     kill_switch: bool = True,
     progress: Callable[[Moment], None] | None = None,
+    settle_seconds: float | None = None,
 ) -> Iterator[Replay]:
     """Give a replay that is connected to a running Cordon, and disconnect afterwards.
 
@@ -58,6 +59,7 @@ def connected(
         speed: event seconds per wall second at most; None is as fast as possible.
         kill_switch: False for the counterfactual.
         progress: called at each full minute of event time.
+        settle_seconds: end this many event seconds after the first kill; None goes on to the scenario's end.
     """
     with ExitStack() as stack:
         http = stack.enter_context(
@@ -81,4 +83,5 @@ def connected(
             kill_switch=kill_switch,
             pace=Pace(speed),
             progress=progress,
+            settle_seconds=settle_seconds,
         )

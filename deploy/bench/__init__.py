@@ -1,0 +1,1 @@
+"""Benchmarks: each target prints a table and writes build/bench/NAME.json."""
