@@ -3,14 +3,13 @@
 import asyncio
 
 from deploy.embedded.pipeline import Pipeline
+from ingest.gateway.refusal import RequestRefusedError
 from ingest.log.interface import Log, TopicPartition
+from ingest.outcome import Refusal
 from ingest.topics import TOPICS, Topics
 
 WAIT_SECONDS_MAX = 600.0
-
-
-class ProgressError(Exception):
-    """The pipeline ended, or did not get there in time."""
+RETRY_AFTER_SECONDS = 10
 
 
 class PipelineProgress:
@@ -28,13 +27,15 @@ class PipelineProgress:
         """Return once everything received before `at_ms` has been through to the kill switch.
 
         Raises:
-            ProgressError: the pipeline failed, or ten minutes were not enough.
+            RequestRefusedError: the pipeline failed, or ten minutes were not enough.
         """
         pipeline = self.pipeline
         if pipeline is None or pipeline.reached_ms >= at_ms:
             return
         if not await asyncio.to_thread(pipeline.wait_reached, at_ms, WAIT_SECONDS_MAX):
-            raise ProgressError(f"the pipeline stands at {pipeline.reached_ms} ms and did not reach {at_ms} ms")
+            why = "has failed, see the log" if pipeline.failure is not None else "is too slow"
+            detail = f"the pipeline {why}: it stands at {pipeline.reached_ms} ms and did not reach {at_ms} ms"
+            raise RequestRefusedError(Refusal.DRAINING, detail, RETRY_AFTER_SECONDS)
 
     @property
     def reached_ms(self) -> int:
