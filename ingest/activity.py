@@ -163,6 +163,10 @@ def unpack(batch: ActivityBatch) -> list[Activity]:
     """
     size = len(batch)
     texts = [column(getattr(batch, name), size) for name in _TEXTS]
+    if len(batch.devices) != 16 * size:
+        raise ValueError(f"{len(batch.devices)} digits of pseudonyms for {size} reports")
+    if len(batch.changed) != size - batch.kinds.count(CHECK_IN):
+        raise ValueError(f"{len(batch.changed)} updates for {size - batch.kinds.count(CHECK_IN)} offered or installed")
     changes = zip(batch.changed, batch.changed_boots, strict=True)
     listed = dict(zip(batch.listed_at, batch.listed, strict=True))
     reports = []

@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 
 LIVE_LANE = "live"
-_LANE = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+_LANE = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
 class Spread(enum.StrEnum):
@@ -75,7 +75,7 @@ class Topics:
 
     def __post_init__(self) -> None:
         """Refuse a lane name that could be mistaken for another topic."""
-        if not _LANE.match(self.lane):
+        if not _LANE.fullmatch(self.lane):
             raise ValueError(f"lane {self.lane!r}: use a lower-case letter, then letters, digits or '-', 31 at most")
 
     def name(self, word: str) -> str:
