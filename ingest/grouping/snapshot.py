@@ -3,7 +3,9 @@
 Three kinds of entry, by key: `P/chunk/N` (2,048 rows, by columns, zstd), `P/words/NAME/PAGE` (a page of a dictionary)
 and `P/memory` (all else). Chunks are written round-robin, about once a minute each, whether dirty or not: at a steady
 load every chunk is dirty. Dictionaries come before the chunks that use them, and the memory with every share, in the
-same append, so no chunk is ever newer than the memory.
+same append, so no chunk is ever newer than the memory. A chunk that came to be since the last share is written with
+the next one, whatever is due: reading on from the oldest chunk would otherwise pass by the devices of one that was
+never written.
 
 Each entry carries the watermark and offsets of the step it was taken after, and every chunk the gateways' ticks there:
 reading on from the oldest chunk cuts the same steps again.
@@ -83,7 +85,7 @@ class Snapshots:
         self._chunk_offsets: dict[int, dict[str, int]] = {}
 
     def share(self, part: float) -> list[tuple[bytes, bytes]]:
-        """Return the entries due: dictionary pages that grew, the memory, and `part` of all chunks (0 to 1)."""
+        """Return the entries due: dictionary pages that grew, the memory, new chunks, `part` of all chunks (0 to 1)."""
         partition = self._partition
         if partition.population.rows_seen_ms is not None or not partition.population.memory.watermark_ms:
             return []
@@ -92,12 +94,15 @@ class Snapshots:
         self._due = min(self._due + part * chunks, float(chunks))
         entries = list(self._pages(prefix))
         entries.append((f"{prefix}/memory".encode(), msgspec.msgpack.encode(self._memory())))
+        due = [number for number in range(chunks) if number not in self._chunk_offsets]
         while self._due >= 1 and chunks:
             self._next = self._next % chunks
-            entries.append((f"{prefix}/chunk/{self._next}".encode(), self._pack(self._next)))
-            self._chunk_offsets[self._next] = dict(partition.offsets)
+            due.append(self._next)
             self._next += 1
             self._due -= 1
+        for number in dict.fromkeys(due):
+            entries.append((f"{prefix}/chunk/{number}".encode(), self._pack(number)))
+            self._chunk_offsets[number] = dict(partition.offsets)
         return entries
 
     def oldest(self) -> dict[str, int]:
