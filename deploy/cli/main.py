@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("deploy.cli.replay", "replay"),
     "report": ("deploy.cli.report", "report"),
     "query": ("deploy.cli.query", "query"),
+    "migrate": ("deploy.cli.migrate", "migrate"),
     "token": ("deploy.cli.token", "token"),
     "settings": ("deploy.cli.settings", "settings"),
     "watch": ("deploy.cli.switch", "watch"),
