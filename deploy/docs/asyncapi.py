@@ -32,7 +32,8 @@ Crash telemetry with a kill switch. This page is generated from the declarations
 def document() -> dict[str, Any]:
     """Return the document as plain dictionaries, in the order it is written."""
     every = messages()
-    references, schemas = components(message.wire for message in every)
+    references, schemas = components(message.wire for message in every if message.wire is not None)
+    reference = iter(references)
     return {
         "asyncapi": "3.1.0",
         "info": {
@@ -47,8 +48,8 @@ def document() -> dict[str, Any]:
         "operations": _operations(),
         "components": {
             "messages": {
-                message.name: _message(message, reference, schemas)
-                for message, reference in zip(every, references, strict=True)
+                message.name: _opaque(message) if message.wire is None else _message(message, next(reference), schemas)
+                for message in every
             },
             "schemas": schemas,
         },
@@ -166,13 +167,21 @@ def _operations() -> dict[str, Any]:
 
 
 def _message(message: Message, reference: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    about = schemas[component_of(reference)].get("description", "")
-    if message.content_type != JSON:
-        about += " A stage's own state: written and read by that stage alone, as MessagePack; bytes are not base64."
+    about = str(schemas[component_of(reference)].get("description", ""))
     return {
         "name": message.name,
         "title": message.name,
         "summary": about.partition("\n\n")[0],
         "contentType": message.content_type,
         "payload": reference,
+    }
+
+
+def _opaque(message: Message) -> dict[str, Any]:
+    return {
+        "name": message.name,
+        "title": message.name,
+        "summary": message.about,
+        "contentType": message.content_type,
+        "payload": {"type": "string", "format": "binary"},
     }

@@ -7,8 +7,6 @@ here, above all packages. A test holds this list to the declared topics, and gol
 from dataclasses import dataclass
 from typing import Any
 
-import detectors.chunks
-import ingest.grouping.snapshot
 from detectors.verdict import Verdict
 from ingest.activity import ActivityBatch
 from ingest.deadletter import DeadLetter
@@ -27,13 +25,18 @@ class Message:
 
     Attributes:
         name: unique over all topics.
-        wire: the struct that is encoded.
-        content_type: how.
+        wire: the struct that is encoded as JSON; None for a stage's own state, whose form no one else may rely on.
+        about: what a message without a struct is.
     """
 
     name: str
-    wire: type[Any]
-    content_type: str = JSON
+    wire: type[Any] | None
+    about: str = ""
+
+    @property
+    def content_type(self) -> str:
+        """How it is encoded."""
+        return MSGPACK if self.wire is None else JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,9 @@ def _of(*wires: type[Any]) -> tuple[Message, ...]:
     return tuple(Message(wire.__name__, wire) for wire in wires)
 
 
-FLEET_STATE = (
-    Message("FleetChunk", ingest.grouping.snapshot.Chunk, MSGPACK),
-    Message("FleetMemory", ingest.grouping.snapshot.MemoryState, MSGPACK),
-)
-DETECTION_STATE = (Message("DetectionChunk", detectors.chunks.Chunk, MSGPACK),)
+OWN_STATE = "A part of the {stage} stage's own state. Only that stage reads it, and its form changes without notice."
+FLEET_STATE = (Message("FleetState", None, OWN_STATE.format(stage="grouping")),)
+DETECTION_STATE = (Message("DetectionState", None, OWN_STATE.format(stage="detection")),)
 
 CHANNELS: dict[str, Channel] = {
     "intake": Channel(_of(Offered, Installed, CheckIn, Bsod, BootLoop), (), ()),

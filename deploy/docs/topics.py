@@ -17,13 +17,17 @@ machines. Names are those of the lane `live`; another lane's stand apart (`cordo
 def topics_page() -> str:
     """Return the page."""
     every = messages()
-    references, schemas = components(message.wire for message in every)
+    references, schemas = components(message.wire for message in every if message.wire is not None)
+    reference = iter(references)
     text = head("Topics and wire types", "`ingest/topics.py` and the wire types")
     text += INTRODUCTION + "\n## Topics\n\n" + _topics() + "\n## Messages\n"
-    named = {}
-    for message, reference in zip(every, references, strict=True):
-        name = component_of(reference)
-        named[name] = message.name
+    named = set()
+    for message in every:
+        if message.wire is None:
+            text += f"\n### {message.name}\n\n{message.about}\n"
+            continue
+        name = component_of(next(reference))
+        named.add(name)
         text += f"\n### {message.name}\n\n{_struct(schemas[name])}"
     text += "\n## Parts of messages\n"
     for name, schema in schemas.items():
