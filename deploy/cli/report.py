@@ -65,5 +65,8 @@ def report(
     try:
         answer = post_reports(gateway, token, [bsod_of(dump, who, time.time_ns() // 1_000_000)])
     except PostError as error:
-        raise click.ClickException(str(error)) from error
+        hint = "\nThe dump is old; --as-if-now posts it as a crash of this minute, to try it" * (
+            error.reason == "too_old"
+        )
+        raise click.ClickException(f"{error}{hint}") from error
     click.echo(f"accepted  {answer.accepted} by {gateway}")

@@ -11,7 +11,16 @@ TIMEOUT_SECONDS = 30.0
 
 
 class PostError(Exception):
-    """The gateway did not take the reports; the message says why and what to do."""
+    """The gateway did not take the reports; the message says why and what to do.
+
+    Attributes:
+        reason: the gateway's own word for it; empty where it gave none.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        """Keep the message and the gateway's word."""
+        super().__init__(message)
+        self.reason = reason
 
 
 class RefusedReport(msgspec.Struct, kw_only=True):
@@ -61,5 +70,6 @@ def post_reports(gateway: str, token: str, reports: Sequence[Report]) -> PostAns
         raise PostError(f"{gateway} answered {got.status_code}, but not as a Cordon gateway does: {error}") from error
     if answer.refused:
         first = answer.refused[0]
-        raise PostError(f"{gateway} refused report {first.index}: {first.reason}: {first.detail}")
+        message = f"{gateway} refused report {first.index}: {first.reason}: {first.detail}"
+        raise PostError(message, first.reason)
     return answer
