@@ -107,6 +107,7 @@ class Evidence(msgspec.Struct, kw_only=True):
         log10_needed_to_hold: log10(1/alpha) for a hold.
         log10_needed_to_kill: log10(1/alpha) for a kill.
         tolerated_ratio: rho_0.
+        methods: each method's part.
         crashes_exposed: first crashes in the exposed arm, scored or not.
         crashes_control: the same in the control arm.
         exposed: devices exposed now.
@@ -146,7 +147,11 @@ class Verdict(msgspec.Struct, kw_only=True):
 
     Attributes:
         at_ms: event time (the merged watermark) the verdict holds for.
+        verdict: what the statistics say.
+        decision: what policy makes of it.
+        reason: why, as a closed word.
         sentence: the reason with its numbers, for a person.
+        evidence: the numbers.
         policy: digest of the policy that decided.
         dry_run: policy says: decide, sign, but mark as not to be obeyed.
         steps: the watermark of each device partition that this verdict has seen.

@@ -16,13 +16,19 @@ from ingest.events import SCHEMA_WRITTEN, CheckIn, Installed, Offered, RolloutNo
 
 Activity = Offered | Installed | CheckIn
 CHECK_IN, OFFERED, INSTALLED = "c", "o", "i"
-_LETTER: dict[type, str] = {CheckIn: CHECK_IN, Offered: OFFERED, Installed: INSTALLED}
 _KIND = {CHECK_IN: "check_in", OFFERED: "offered", INSTALLED: "installed"}
 _TEXTS = ("os_build", "form_factor", "model", "ring", "site", "tenant")
+# What a report leaves in the list of values: three numbers, two texts, and the numbers of six texts.
+_WIDTH = 11
 
 
 class Texts(msgspec.Struct, array_like=True):
-    """A column of texts: each distinct one once, and each report's number; no numbers where all share the first."""
+    """A column of texts.
+
+    Attributes:
+        words: each distinct text once, in order of first sight.
+        numbers: each report's place among them; empty where all share the first.
+    """
 
     words: list[str]
     numbers: list[int]
@@ -41,6 +47,14 @@ class ActivityBatch(msgspec.Struct, tag_field="kind", tag="activity", kw_only=Tr
     """Activity reports of one partition, in the order they came; every column has one entry a report.
 
     Attributes:
+        received_at_ms: the gateway's clock when it closed the batch.
+        seq: the reports' sequence numbers.
+        at_ms: when they happened, by the devices' clocks.
+        boot_at_ms: when the devices' boots began.
+        os_build: OS builds, with revision.
+        ring: rings the devices are eligible for.
+        site: sites, as their tenants name them.
+        tenant: tenants.
         devices: the devices' pseudonyms, 16 hexadecimal digits each, joined.
         kinds: one letter a report: `c` check_in, `o` offered, `i` installed.
         updates: the distinct updates that offered and installed reports name.

@@ -97,7 +97,11 @@ class CheckIn(_Report, tag="check_in", kw_only=True, gc=False):
 
 
 class DiskVersion(msgspec.Struct, kw_only=True, gc=False):
-    """An update as read from the disk of a machine that crashed."""
+    """An update as read from the disk of a machine that crashed.
+
+    Attributes:
+        activated_at_ms: when it was activated there; null where unknown.
+    """
 
     vendor: ShortName
     product: ShortName
@@ -106,7 +110,12 @@ class DiskVersion(msgspec.Struct, kw_only=True, gc=False):
 
 
 class Frame(msgspec.Struct, kw_only=True, gc=False):
-    """A stack frame, relative to its module."""
+    """A stack frame, relative to its module.
+
+    Attributes:
+        module: the module's file name.
+        offset: bytes from its load address.
+    """
 
     module: Name
     offset: Offset
@@ -117,7 +126,9 @@ class _Crash(_Report, kw_only=True, gc=False):
 
     Attributes:
         bugcheck: the stop code as read; 0 where unknown.
+        parameters: the stop code's parameters, in order.
         module: the module the endpoint blames; empty where unknown.
+        frames: the crashed thread's stack, innermost first; empty where unknown.
         versions: updates read from disk with their activation times.
     """
 
@@ -153,6 +164,7 @@ class Batch(msgspec.Struct, tag_field="kind", tag="batch", kw_only=True):
     Attributes:
         gateway: the gateway's name.
         received_at_ms: that gateway's clock when it closed the batch.
+        reports: the reports.
     """
 
     schema: int = SCHEMA_WRITTEN
@@ -162,7 +174,11 @@ class Batch(msgspec.Struct, tag_field="kind", tag="batch", kw_only=True):
 
 
 class Tick(msgspec.Struct, tag_field="kind", tag="tick", kw_only=True):
-    """A gateway's clock, written in order with its reports: everything it received before `at_ms` lies before it."""
+    """A gateway's clock, written in order with its reports.
+
+    Attributes:
+        at_ms: everything the gateway received before this time lies before this record.
+    """
 
     schema: int = SCHEMA_WRITTEN
     gateway: str

@@ -25,7 +25,8 @@ class Ring(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A rule: devices eligible for a ring get the update from a time on.
 
     Attributes:
-        starts_at_ms: when the push to this ring begins.
+        name: the ring's name, as devices report the ring they are eligible for.
+        starts_at_ms: when the push to this ring begins; null while that is not known.
         over_seconds: how long the push takes to reach all of its share; the exposed bound rises evenly over it.
         share: the part of the ring that is pushed to (the rest is held out), 0 to 1.
     """
@@ -67,9 +68,12 @@ class Rollout(msgspec.Struct, kw_only=True):
         rollout: its id, the hash of product and version.
         origin_ms: when it began: the origin from which both arms' first crashes count.
         bound: what bounds the exposed share; a declaration beats `offered`, which beats none.
+        rings: the rules by which it is pushed.
+        declared_by: the token that declared it; empty for discovered ones.
         discovered_by: the tenant whose report revealed it; empty for declared ones. Its small budget pays for it.
         pushed_devices: how many devices were declared by list (the lists themselves go to the device partitions).
         pushed_lists: digests of those lists, so that a declaration sent again is not counted again.
+        closed: the rollout is over; nobody watches it any more.
     """
 
     schema: int = SCHEMA_WRITTEN

@@ -38,6 +38,8 @@ class FirstCrash(msgspec.Struct, array_like=True, frozen=True):
 
     Attributes:
         at_ms: event time, which chooses the second whose counts it is scored against.
+        cell: the cell's text.
+        group: tenant group, 0 to 31.
         exposed: 1 when the device was exposed at that time, else 0.
         tenant: hashed tenant, so that distinct tenants can be counted beyond groups.
         signature: module and bugcheck, version-free.
@@ -60,6 +62,15 @@ class HeardMinute(msgspec.Struct, array_like=True, frozen=True):
 
     Said twice for each minute: at its end (silent counts 0: the stratum's sizes), and when the overdue time has passed
     (how many were not heard since). Sizes are by arm as it stood at the end of that minute.
+
+    Attributes:
+        minute_ms: when the minute began.
+        cell: the cell's text.
+        group: tenant group, 0 to 31.
+        exposed: exposed devices last heard in it.
+        control: devices on another version last heard in it.
+        silent_exposed: how many of the exposed are overdue.
+        silent_control: how many of the control are overdue.
     """
 
     minute_ms: int
@@ -77,6 +88,7 @@ class CohortWindow(msgspec.Struct, kw_only=True):
     Attributes:
         origin_ms: the origin both arms' first crashes are counted from.
         full: `at_risk` names every cell; others are empty. Otherwise only cells that changed are named.
+        at_risk: devices at risk by cell and tenant group.
         crashes: first crashes admitted in this step, in order of arrival.
         heard: minute strata for silence, when the step passes a minute.
         crash_total: first crashes admitted since the origin in both arms, this step included: a check on the chain.
@@ -109,6 +121,7 @@ class Step(msgspec.Struct, kw_only=True, tag_field="kind", tag="step"):
         watermark_ms: everything received before this time is counted.
         crash_watermark_ms: how far the crash topic was read; far ahead of `watermark_ms` means activity is late.
         pending: crashes read that are not yet evidence.
+        windows: one for every watched rollout in which something changed.
     """
 
     schema: int = SCHEMA_WRITTEN

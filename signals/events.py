@@ -39,6 +39,9 @@ class Command(msgspec.Struct, kw_only=True):
 
     Attributes:
         command_id: makes a repeated post harmless.
+        action: what is asked for.
+        name: who asks.
+        reason: why, in that person's words.
         at_ms: when it was asked, by the gateway's clock.
     """
 
@@ -57,11 +60,19 @@ class Switch(msgspec.Struct, kw_only=True):
     Attributes:
         number: 1, 2, 3 ... per rollout.
         previous_digest: SHA-256 of the previous event's payload, hexadecimal; empty for number 1.
+        state: where the switch stands now.
+        previous_state: where it stood before.
         decision: what a rollout system must do.
         cause: `detector` or `person`.
+        reason: the verdict's closed word, or the person's own words.
+        sentence: the reason with its numbers, for a person.
         watermark_ms: event time the verdict held for; 0 when a person decided.
         decided_ms: the clock of the process that decided.
+        dry_run: signed and sent, but not to be obeyed.
         name: who, when a person decided.
+        command_id: of the command, when a person decided.
+        policy: digest of the policy that decided.
+        evidence: the numbers behind the verdict; null when a person decided.
         armed: the detector may still move this switch; False for good once a person released it.
         lane: rollout systems obey `live` only, unless they ask for another by name.
     """
@@ -91,7 +102,18 @@ class Switch(msgspec.Struct, kw_only=True):
 
 
 class CloudEvent(msgspec.Struct, kw_only=True):
-    """CloudEvents 1.0 in structured JSON; `id` is rollout and number, so a repeated delivery is recognised."""
+    """CloudEvents 1.0 in structured JSON.
+
+    Attributes:
+        specversion: the version of CloudEvents.
+        id: rollout and number, so that a repeated delivery is recognised.
+        source: the installation's lane, `/cordon/LANE`.
+        type: what kind of event it is.
+        subject: the rollout's id.
+        time: when it was decided, RFC 3339 in UTC.
+        datacontenttype: how `data` is encoded.
+        data: the switch's move.
+    """
 
     specversion: str = "1.0"
     id: str
@@ -104,14 +126,25 @@ class CloudEvent(msgspec.Struct, kw_only=True):
 
 
 class Signature(msgspec.Struct, kw_only=True):
-    """One signature of a DSSE envelope, base64."""
+    """One signature of a DSSE envelope.
+
+    Attributes:
+        keyid: names the key, as the file of public keys does.
+        sig: the Ed25519 signature, base64.
+    """
 
     keyid: str
     sig: str
 
 
 class Envelope(msgspec.Struct, kw_only=True, rename={"payload_type": "payloadType"}):
-    """A DSSE envelope; `payload` is base64 of the CloudEvent's JSON."""
+    """A DSSE envelope.
+
+    Attributes:
+        payload: base64 of the CloudEvent's JSON.
+        payload_type: what the payload is; signed with it.
+        signatures: at least one by a trusted key.
+    """
 
     payload: str
     payload_type: str = PAYLOAD_TYPE
@@ -122,6 +155,7 @@ class SwitchRecord(msgspec.Struct, kw_only=True):
     """One record of `cordon.switches.v1`: a rollout's latest event, and the signals owner's place in its inputs.
 
     Attributes:
+        envelope: the signed event.
         offsets: next offset by `topic word/partition` at the time the event was made.
     """
 

@@ -45,12 +45,16 @@ def split_docstring(text: str) -> tuple[str, dict[str, str]]:
 
 
 def field_docs(wire: type[Any]) -> dict[str, str]:
-    """Return the documentation of a struct's fields: its own, else that of its bases, else the common one."""
+    """Return the documentation of a struct's fields, by their names on the wire.
+
+    Its own docstring's comes first, then that of its bases, then what is common to all messages.
+    """
     found = dict(COMMON)
     for base in reversed(wire.__mro__):
         if issubclass(base, msgspec.Struct) and base is not msgspec.Struct and base.__doc__:
             found.update(split_docstring(base.__doc__)[1])
-    return {name: text for name, text in found.items() if name == "kind" or name in wire.__struct_fields__}
+    written = dict(zip(wire.__struct_fields__, wire.__struct_encode_fields__, strict=True))
+    return {written.get(name, name): text for name, text in found.items() if name == "kind" or name in written}
 
 
 def structs_in(types: Iterable[type[Any]]) -> list[type[Any]]:

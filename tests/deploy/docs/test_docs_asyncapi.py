@@ -90,6 +90,18 @@ def test_a_value_without_a_required_field_does_not_fit(made: dict[str, Any], mes
         assert not validator(made, message).is_valid({key: at for key, at in value.items() if key != name}), name
 
 
+def test_every_field_on_the_wire_has_its_meaning(made: dict[str, Any]) -> None:
+    """A field without one lacks it in its struct's docstring, under `Attributes:`."""
+    silent = []
+    for name, schema in made["components"]["schemas"].items():
+        assert schema["description"], name
+        fields = dict(schema.get("properties", {}))
+        if schema.get("type") == "array":
+            fields.update({place["title"]: place for place in schema["items"]})
+        silent += [f"{name}.{field}" for field, about in fields.items() if "description" not in about]
+    assert not silent, ", ".join(silent)
+
+
 def test_rows_of_a_step_are_tuples_with_named_places(made: dict[str, Any]) -> None:
     row = made["components"]["schemas"]["FirstCrash"]
     assert [place["title"] for place in row["items"]][:4] == ["at_ms", "cell", "group", "exposed"]
