@@ -29,7 +29,7 @@ _RECENCIES = (Recency.RECENT, Recency.STALE)
 _TIMES = len(_BANDS) * len(_RECENCIES)
 _FAMILIES, _FORMS, _RINGS = 32, 8, 64
 
-Places = npt.NDArray[np.int64]
+Places = npt.NDArray[np.int32]
 
 
 def tenant_group(tenant: str) -> int:
@@ -53,6 +53,7 @@ class Cells:
         """Start with the coarse cells only."""
         self._words = words
         self._number = np.full(_FAMILIES * _FORMS * _RINGS * _TIMES, -1, np.int16)
+        self._codes: list[int] = []
         self.texts: list[str] = []
         for time in range(_TIMES):
             self.texts.append("|".join(("*", "*", "*", *self._time_text(time))))
@@ -61,7 +62,7 @@ class Cells:
 
     def numbers(
         self, rows: Rows, at_s: int | npt.NDArray[Any], heard: npt.NDArray[Any], boot_at: npt.NDArray[Any]
-    ) -> npt.NDArray[np.int64]:
+    ) -> Places:
         """Return each device's cell at `at_s`, given when it was last heard and booted; -1 where not at risk.
 
         Args:
@@ -70,35 +71,54 @@ class Cells:
             heard: seconds since the epoch, shape (n,).
             boot_at: seconds since the epoch, shape (n,).
         """
-        age = np.asarray(at_s, np.int64) - boot_at.astype(np.int64)
-        quiet = np.asarray(at_s, np.int64) - heard.astype(np.int64)
-        time = (age >= FRESH_SECONDS).astype(np.int64) + (age >= DAY_SECONDS)
-        time = time * len(_RECENCIES) + (quiet > RECENT_SECONDS)
-        family = self._words.family_of[rows["os_build"]].astype(np.int64)
-        code = ((family * _FORMS + rows["form"]) * _RINGS + rows["ring"]) * _TIMES + time
-        cell: Places = self._number[code].astype(np.int64)
-        unknown = cell < 0
-        if unknown.any():
-            self._meet(np.unique(code[unknown]))
-            cell = self._number[code].astype(np.int64)
+        at = np.asarray(at_s, np.int64)
+        age, quiet = at - boot_at, at - heard
+        time = np.add(age >= FRESH_SECONDS, age >= DAY_SECONDS, dtype=np.int32)
+        time += time
+        time += quiet > RECENT_SECONDS
+        code = self._words.family_of[rows["os_build"]].astype(np.int32)
+        code *= _FORMS
+        code += rows["form"]
+        code *= _RINGS
+        code += rows["ring"]
+        code *= _TIMES
+        code += time
+        cell: Places = self._number[code].astype(np.int32)
+        if (cell < 0).any():
+            self._meet(np.unique(code[cell < 0]).tolist())
+            cell = self._number[code].astype(np.int32)
         cell[quiet > STALE_SECONDS] = -1
         return cell
 
-    def groups(self, rows: Rows) -> npt.NDArray[np.int64]:
+    @property
+    def codes(self) -> list[int]:
+        """The circumstances met, in the order of their cells' numbers, without the coarse cells."""
+        return self._codes
+
+    def load(self, codes: list[int]) -> None:
+        """Meet the circumstances of a snapshot, in their order."""
+        self._meet(codes)
+
+    def groups(self, rows: Rows) -> npt.NDArray[np.uint8]:
         """Return each device's tenant group."""
+        return self.groups_of(rows["tenant"])
+
+    def groups_of(self, tenants: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+        """Return the groups of tenants by number."""
         texts = self._words.tenants.texts
         for number in range(self._tenants_known, len(texts)):
             self._group_of_tenant[number] = tenant_group(texts[number])
         self._tenants_known = len(texts)
-        groups: Places = self._group_of_tenant[rows["tenant"]].astype(np.int64)
+        groups: npt.NDArray[np.uint8] = self._group_of_tenant[tenants]
         return groups
 
-    def _meet(self, codes: npt.NDArray[np.int64]) -> None:
-        for code in codes.tolist():
+    def _meet(self, codes: list[int]) -> None:
+        for code in codes:
             if len(self.texts) >= CELLS_MAX:
                 self._number[code] = code % _TIMES
                 continue
             self._number[code] = len(self.texts)
+            self._codes.append(code)
             rest, time = divmod(code, _TIMES)
             rest, ring = divmod(rest, _RINGS)
             family, form = divmod(rest, _FORMS)

@@ -6,25 +6,30 @@ afresh. Nothing is accumulated beside the fleet's state, so a table can't drift 
 
 At risk in rollout r: has the product, heard from within 26 hours, no crash since r began. The origin is the same for
 both arms: resetting only the exposed one forges evidence.
+
+Each watched rollout has a bit of its own, so that one look at a device's updates tells its arm in all of them.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from ingest.events import RolloutNotice
 from ingest.grouping.cells import PLACES, Cells
-from ingest.grouping.columns import Dictionaries
+from ingest.grouping.columns import UPDATES_MAX, Dictionaries
 from ingest.grouping.fleet import Fleet, Rows
+from ingest.grouping.strata import Minutes
 from ingest.windows import AtRisk, HeardMinute
 
 ROLLOUTS_PER_PRODUCT_MAX = 4
 ROLLOUTS_MAX = 64
-_SCAN_ROWS = 131_072
+# Rows counted at a time: 1.3 MB, so that what a pass computes of them stays in a processor's own cache.
+_SCAN_ROWS = 16_384
 
 Table = npt.NDArray[np.int64]
+Bits = npt.NDArray[np.uint64]
+Places = npt.NDArray[np.int32]
 
 
 class Watched:
@@ -32,17 +37,23 @@ class Watched:
 
     Attributes:
         update: number of its update; a device on it is exposed.
+        mask: its bit.
         watched_from_ms: watermark of the step that began watching.
         table: devices at risk by place.
         said: the table as it was last said.
+        full: whether the next window names every cell.
+        exposed_total: devices exposed now, at risk or not.
+        exposed_said: that number as it was last said.
         crash_total: first crashes admitted since the origin, both arms.
     """
 
-    def __init__(self, notice: RolloutNotice, update: int, product: int, watched_from_ms: int) -> None:
+    def __init__(self, notice: RolloutNotice, update: int, product: int, bit: int, watched_from_ms: int) -> None:
         """Begin watching; the table is empty until counted."""
         self.notice = notice
         self.update = update
         self.product = product
+        self.mask = np.uint64(1 << bit)
+        self.bit = bit
         self.origin_s = notice.origin_ms // 1000
         self.watched_from_ms = watched_from_ms
         self.table: Table = np.zeros(PLACES, np.int64)
@@ -52,20 +63,15 @@ class Watched:
         self.exposed_said = -1
         self.crash_total = 0
 
-    def arms(self, rows: Rows, words: Dictionaries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Return which devices have the product, and which of them are exposed."""
-        updates = rows["update"]
-        exposed = (updates == self.update).any(axis=1)
-        member = exposed | (words.product_of[updates] == self.product).any(axis=1)
-        return member, exposed
+    def exposed_in(self, exposed: Bits) -> int:
+        """Return how many devices are exposed, at risk or not."""
+        return int(np.count_nonzero(exposed & self.mask))
 
-    def places(
-        self, rows: Rows, base: npt.NDArray[np.int64], words: Dictionaries
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Return each device's place (-1 where not at risk in this rollout), and which are exposed at all."""
-        member, exposed = self.arms(rows, words)
-        counts = member & (base >= 0) & (rows["crashed"] < self.origin_s)
-        return np.where(counts, base + exposed, -1), exposed
+    def places(self, base: Places, members: Bits, exposed: Bits, crashed: npt.NDArray[np.uint32]) -> Places:
+        """Return each device's place, -1 where it is not at risk in this rollout."""
+        counts = ((members & self.mask) != 0) & (base >= 0) & (crashed < self.origin_s)
+        places: Places = np.where(counts, base + ((exposed & self.mask) != 0), -1)
+        return places
 
 
 class Cohorts:
@@ -74,15 +80,19 @@ class Cohorts:
     def __init__(self, fleet: Fleet, words: Dictionaries, cells: Cells) -> None:
         """Make an empty set of tables over `fleet`."""
         self._fleet = fleet
-        self._words = words
+        self.words = words
         self.cells = cells
         self.watched: dict[str, Watched] = {}
         self.minute_s = 0
+        self._member_bits: Bits = np.zeros(UPDATES_MAX, np.uint64)
+        self._exposed_bits: Bits = np.zeros(UPDATES_MAX, np.uint64)
+        self._bits_of: object = None
 
     def watch(self, notice: RolloutNotice, at_ms: int) -> Watched | None:
         """Begin watching a rollout, or take a later notice of it; None when it can't be watched or is over.
 
-        The oldest rollout of a product makes room for its fifth; beyond `ROLLOUTS_MAX` the oldest of all does.
+        The oldest rollout of a product makes room for its fifth; beyond `ROLLOUTS_MAX` the oldest of all does. A later
+        notice never moves the origin: the crashes already told were counted from it.
         """
         if notice.closed:
             self.watched.pop(notice.rollout, None)
@@ -90,24 +100,60 @@ class Cohorts:
         known = self.watched.get(notice.rollout)
         if known is not None:
             return known
-        update = self._words.update_number(notice.vendor, notice.product, notice.version)
+        update = self.words.update_number(notice.vendor, notice.product, notice.version)
         if not update:
             return None
-        product = int(self._words.product_of[update])
+        product = int(self.words.product_of[update])
         same = [w for w in self.watched.values() if w.product == product]
         if len(same) >= ROLLOUTS_PER_PRODUCT_MAX:
             del self.watched[min(same, key=lambda w: w.origin_s).notice.rollout]
         elif len(self.watched) >= ROLLOUTS_MAX:
             del self.watched[min(self.watched.values(), key=lambda w: w.origin_s).notice.rollout]
-        made = Watched(notice, update, product, at_ms)
-        self.watched[notice.rollout] = made
-        self._count([made])
+        made = self.restore(notice, at_ms)
+        self._count([made], None)
         return made
 
-    def bases(self, rows: Rows) -> npt.NDArray[np.int64]:
+    def restore(self, notice: RolloutNotice, watched_from_ms: int) -> Watched:
+        """Watch a rollout without counting; the next `move_to` counts."""
+        update = self.words.update_number(notice.vendor, notice.product, notice.version)
+        used = {w.bit for w in self.watched.values()}
+        bit = next(bit for bit in range(ROLLOUTS_MAX) if bit not in used)
+        made = Watched(notice, update, int(self.words.product_of[update]), bit, watched_from_ms)
+        self.watched[notice.rollout] = made
+        return made
+
+    def bits(self, updates: npt.NDArray[np.uint16]) -> tuple[Bits, Bits]:
+        """Return of which watched rollouts' products devices have a version, and of which the very update.
+
+        Args:
+            updates: each device's updates, shape (n, any).
+        """
+        known = (len(self.words.updates.texts), *((w.update, w.bit) for w in self.watched.values()))
+        if known != self._bits_of:
+            self._member_bits[:] = 0
+            self._exposed_bits[:] = 0
+            for watched in self.watched.values():
+                self._member_bits[self.words.product_of == watched.product] |= watched.mask
+                self._exposed_bits[watched.update] |= watched.mask
+            self._bits_of = known
+        first = updates[:, 0]
+        members, exposed = self._member_bits[first], self._exposed_bits[first]
+        for slot in range(1, updates.shape[1]):
+            one = updates[:, slot]
+            members |= self._member_bits[one]
+            exposed |= self._exposed_bits[one]
+        return members, exposed
+
+    def bases(self, rows: Rows) -> Places:
         """Return each device's place but for the arm, at the tables' minute; -1 where not at risk."""
-        cell = self.cells.numbers(rows, self.minute_s, rows["heard"], rows["boot_at"])
-        return np.where(cell >= 0, cell * 64 + self.cells.groups(rows) * 2, -1)
+        return self._bases(rows, self.minute_s)
+
+    def _bases(self, rows: Rows, at_s: int) -> Places:
+        cell = self.cells.numbers(rows, at_s, rows["heard"], rows["boot_at"])
+        base = cell * 64
+        base += self.cells.groups(rows).astype(np.int32) * 2
+        base[cell < 0] = -1
+        return base
 
     def exchange(self, before: Rows, after: Rows) -> None:
         """Take devices out of the tables as they were, and put them in as they are.
@@ -119,33 +165,60 @@ class Cohorts:
         if not self.watched:
             return
         base_before, base_after = self.bases(before), self.bases(after)
+        changed = (base_before != base_after) | (before["crashed"] != after["crashed"])
+        changed |= (before["update"] != after["update"]).any(axis=1)
+        if not changed.any():
+            return
+        before, after = before[changed], after[changed]
+        base_before, base_after = base_before[changed], base_after[changed]
+        members_before, exposed_before = self.bits(before["update"])
+        members_after, exposed_after = self.bits(after["update"])
+        crashed_before, crashed_after = before["crashed"], after["crashed"]
         for watched in self.watched.values():
-            was, was_exposed = watched.places(before, base_before, self._words)
-            now, now_exposed = watched.places(after, base_after, self._words)
-            watched.exposed_total += int(now_exposed.sum()) - int(was_exposed.sum())
+            watched.exposed_total += watched.exposed_in(exposed_after) - watched.exposed_in(exposed_before)
+            was = watched.places(base_before, members_before, exposed_before, crashed_before)
+            now = watched.places(base_after, members_after, exposed_after, crashed_after)
             moved = was != now
             if moved.any():
                 out, into = was[moved], now[moved]
                 np.subtract.at(watched.table, out[out >= 0], 1)
                 np.add.at(watched.table, into[into >= 0], 1)
 
-    def move_to(self, minute_s: int) -> None:
-        """Count all tables afresh as of `minute_s`, seconds since the epoch."""
-        self.minute_s = minute_s
-        self._count(list(self.watched.values()))
+    def move_to(self, minute_s: int, minutes: Minutes | None = None) -> dict[str, list[HeardMinute]]:
+        """Count all tables afresh as of `minute_s`, and with the same pass the strata of `minutes`.
 
-    def _count(self, watched: list[Watched]) -> None:
-        for one in watched:
+        Args:
+            minute_s: seconds since the epoch.
+            minutes: which minute ended and which fell due, if they are to be judged.
+
+        Returns:
+            The strata by rollout.
+        """
+        self.minute_s = minute_s
+        self._count(list(self.watched.values()), minutes)
+        return {} if minutes is None else minutes.strata()
+
+    def _count(self, counted: list[Watched], minutes: Minutes | None) -> None:
+        for one in counted:
             one.table = np.zeros(PLACES, np.int64)
             one.exposed_total = 0
-        if not watched:
+        if not counted:
             return
         for rows in scan(self._fleet):
             base = self.bases(rows)
-            for one in watched:
-                places, exposed = one.places(rows, base, self._words)
+            members, exposed = self.bits(rows["update"])
+            crashed = rows["crashed"].copy()
+            for one in counted:
+                places = one.places(base, members, exposed, crashed)
                 one.table += np.bincount(places[places >= 0], minlength=PLACES)
-                one.exposed_total += int(exposed.sum())
+                one.exposed_total += one.exposed_in(exposed)
+            heard = rows["heard"].copy()
+            for minute in () if minutes is None else minutes.due:
+                lately = np.flatnonzero((heard >= minute.begin_s) & (heard < minute.end_s))
+                if len(lately):
+                    some = rows[lately]
+                    then = self.bits(np.where(some["since"] < minute.end_s, some["update"], 0))[1]
+                    minute.add(self._bases(some, minute.end_s), members[lately], then, some["crashed"], counted)
 
     def changes(self, watched: Watched) -> list[AtRisk]:
         """Return the counts that changed since they were last said, and note them as said."""
@@ -153,53 +226,22 @@ class Cohorts:
             places = np.flatnonzero(watched.table)
         else:
             places = np.flatnonzero(watched.table != watched.said)
+        watched.said = watched.table.copy()
         if len(places) == 0:
             return []
         pairs = np.unique(places >> 1)
         both = watched.table.reshape(-1, 2)[pairs]
-        watched.said = watched.table.copy()
         texts = self.cells.texts
         return [
             AtRisk(texts[pair >> 5], pair & 31, exposed, control)
             for pair, (control, exposed) in zip(pairs.tolist(), both.tolist(), strict=True)
         ]
 
-    def heard_minutes(self, minute_s: int, silent: bool) -> dict[str, list[HeardMinute]]:
-        """Return, for each watched rollout, the strata of devices last heard in the minute that began at `minute_s`.
 
-        Args:
-            minute_s: start of the minute, seconds since the epoch.
-            silent: False at the minute's end: the strata's sizes. True when the overdue time has passed: how many are
-                still last heard then. Cells and arms are as they stood at the minute's end, both times.
-        """
-        tables = {name: np.zeros(PLACES, np.int64) for name in self.watched}
-        end_s = minute_s + 60
-        for rows in scan(self._fleet, lambda part: (part["heard"] >= minute_s) & (part["heard"] < end_s)):
-            cell = self.cells.numbers(rows, end_s, rows["heard"], rows["boot_at"])
-            base = cell * 64 + self.cells.groups(rows) * 2
-            for name, watched in self.watched.items():
-                member, _ = watched.arms(rows, self._words)
-                exposed = ((rows["update"] == watched.update) & (rows["since"] < end_s)).any(axis=1)
-                counted = member & (rows["crashed"] < watched.origin_s)
-                tables[name] += np.bincount((base + exposed)[counted], minlength=PLACES)
-        return {name: self._strata(minute_s, table, silent) for name, table in tables.items()}
-
-    def _strata(self, minute_s: int, table: Table, silent: bool) -> list[HeardMinute]:
-        texts = self.cells.texts
-        strata = []
-        for pair in np.unique(np.flatnonzero(table) >> 1).tolist():
-            control, exposed = table[2 * pair : 2 * pair + 2].tolist()
-            sizes = (0, 0, exposed, control) if silent else (exposed, control, 0, 0)
-            strata.append(HeardMinute(minute_s * 1000, texts[pair >> 5], pair & 31, *sizes))
-        return strata
-
-
-def scan(fleet: Fleet, where: Callable[[Rows], npt.NDArray[Any]] | None = None) -> Iterator[Rows]:
-    """Yield all devices' rows in bounded parts; empty rows are left out, and those that `where` does not pick."""
+def scan(fleet: Fleet) -> Iterator[Rows]:
+    """Yield all devices' rows in bounded parts, not to be changed; empty rows are left out."""
     rows = fleet.rows
     for start in range(0, len(rows), _SCAN_ROWS):
         part = rows[start : start + _SCAN_ROWS]
         picked = part["key"] != 0
-        if where is not None:
-            picked &= where(part)
-        yield part[picked]
+        yield part if picked.all() else part[picked]

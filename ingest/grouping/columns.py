@@ -2,7 +2,10 @@
 
 Only the fields that grouping needs are decoded; texts become numbers in the partition's dictionaries. What is decoded
 here was checked by a gateway, but a record is still trusted for nothing: one that does not decode is handed back as
-`None`, to be dead-lettered.
+`None`, to be dead-lettered, and one whose numbers are impossible raises `ValueError`.
+
+A report's event time is never later than its gateway's clock when it came: a device whose clock runs ahead is heard
+now, not tomorrow, so it can't make itself deaf to its own later reports.
 """
 
 from collections.abc import Sequence
@@ -13,8 +16,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ingest.activity import CHECK_IN, INSTALLED, ActivityBatch, ActivityRecord, Texts, activity_decoder
-from ingest.events import UNREADABLE_ERRORS, RolloutNotice, Tick
+from ingest.activity import CHECK_IN, INSTALLED, OFFERED, ActivityBatch, ActivityRecord, Texts, activity_decoder
+from ingest.events import TIME_MAX_MS, TIME_MIN_MS, UNREADABLE_ERRORS, RolloutNotice, Tick
 from ingest.grouping.words import Words
 
 UPDATES_MAX = 32_768
@@ -111,8 +114,7 @@ class Dictionaries:
         self.product_of = np.zeros(UPDATES_MAX, np.uint16)
         self.family_of = np.zeros(4096, np.uint8)
         self._update_keys: dict[tuple[str, str, str], int] = {}
-        self._inventory_numbers: dict[tuple[tuple[str, str], ...], int] = {(): 0}
-        self.inventories: list[tuple[int, ...]] = [()]
+        self._inventories: dict[tuple[tuple[str, str], ...], tuple[int, ...]] = {}
 
     def named(self) -> dict[str, Words]:
         """Return the dictionaries that a snapshot keeps, by name; the rest is derived."""
@@ -124,7 +126,9 @@ class Dictionaries:
         for number, text in enumerate(self.os_builds.texts):
             self.family_of[number] = self.families[text.partition(".")[0]]
         for number, text in enumerate(self.updates.texts):
-            self.product_of[number] = self.products[text.rpartition("@")[0]]
+            size, _, names = text.partition(":")
+            if names:
+                self.product_of[number] = self.products[names[: int(size)]]
 
     def update_number(self, vendor: str, product: str, version: str) -> int:
         """Return the number of an update; 0 where the dictionary is full."""
@@ -136,21 +140,21 @@ class Dictionaries:
                 self._update_keys[key] = known
         return known
 
-    def inventory_number(self, versions: dict[str, str]) -> int:
-        """Return the number of a set of versions; number 0 is the empty set."""
+    def inventory(self, versions: dict[str, str]) -> tuple[int, ...]:
+        """Return a set of versions as numbers of updates; those that the full dictionary can't name are left out."""
         key = tuple(versions.items())
-        known = self._inventory_numbers.get(key)
-        if known is not None:
-            return known
-        if len(self.inventories) >= INVENTORIES_MAX:
-            self._inventory_numbers, self.inventories = {(): 0}, [()]
-        updates = tuple(self._number_update(product, version) for product, version in key)
-        self._inventory_numbers[key] = len(self.inventories)
-        self.inventories.append(tuple(update for update in updates if update))
-        return len(self.inventories) - 1
+        known = self._inventories.get(key)
+        if known is None:
+            numbers = [self._number_update(product, version) for product, version in key]
+            known = tuple(number for number in numbers if number)
+            if len(self._inventories) >= INVENTORIES_MAX:
+                self._inventories.clear()
+            self._inventories[key] = known
+        return known
 
     def _number_update(self, product_key: str, version: str) -> int:
-        number = self.updates[f"{product_key}@{version}"]
+        # The product's length comes first: no character is safe as a separator, for versions are free text.
+        number = self.updates[f"{len(product_key)}:{product_key}{version}"]
         if number:
             self.product_of[number] = self.products[product_key]
         return number
@@ -168,8 +172,8 @@ class Dictionaries:
 class Columns:
     """Reports of one kind of topic as columns of equal length; seconds since the epoch, numbers by dictionary.
 
-    `update` is the update offered or installed (0 elsewhere), `installed` tells which of the two, `inventory` the
-    number of the check-in's set of versions.
+    `update` is the update offered or installed (0 elsewhere), `installed` tells which of the two, `inventory` the place
+    in `sets` of the check-in's set of versions; place 0 is the empty set.
     """
 
     key: npt.NDArray[np.uint64]
@@ -184,6 +188,7 @@ class Columns:
     update: npt.NDArray[np.uint16]
     installed: npt.NDArray[np.bool_]
     inventory: npt.NDArray[np.uint32]
+    sets: list[tuple[int, ...]]
 
     def __len__(self) -> int:
         """Return the number of reports."""
@@ -193,15 +198,24 @@ class Columns:
         """Check that every column has one entry for each of `reports` reports.
 
         Raises:
-            ValueError: one has not.
+            ValueError: one has not, or a device has the number 0, which marks an empty row.
         """
-        for name in self.__slots__:
+        for name in _ARRAYS:
             if len(getattr(self, name)) != reports:
                 raise ValueError(f"column {name} has {len(getattr(self, name))} entries for {reports} reports")
+        if not self.key.all():
+            raise ValueError("a pseudonym is all zeros")
 
     def take(self, where: npt.NDArray[Any]) -> "Columns":
         """Return the columns at the given places."""
-        return Columns(*(getattr(self, name)[where] for name in self.__slots__))
+        return _columns([getattr(self, name)[where] for name in _ARRAYS], self.sets)
+
+
+_ARRAYS = tuple(name for name in Columns.__slots__ if name != "sets")
+
+
+def _columns(arrays: Sequence[npt.NDArray[Any]], sets: list[tuple[int, ...]]) -> Columns:
+    return Columns(**dict(zip(_ARRAYS, arrays, strict=True)), sets=sets)
 
 
 def keys_of(pseudonyms: Sequence[str]) -> npt.NDArray[np.uint64]:
@@ -210,7 +224,26 @@ def keys_of(pseudonyms: Sequence[str]) -> npt.NDArray[np.uint64]:
     Raises:
         ValueError: one of them is not of that form.
     """
-    return np.frombuffer(bytes.fromhex("".join(pseudonyms)), ">u8").astype(np.uint64)
+    joined = "".join(pseudonyms)
+    if len(joined) != 16 * len(pseudonyms):
+        raise ValueError("a pseudonym is not 16 hexadecimal digits long")
+    return _keys(joined)
+
+
+def _keys(joined: str) -> npt.NDArray[np.uint64]:
+    return np.frombuffer(bytes.fromhex(joined), ">u8").astype(np.uint64)
+
+
+def notice_keys(notice: RolloutNotice) -> npt.NDArray[np.uint64]:
+    """Return the devices that a notice declares as pushed to, as sorted distinct numbers.
+
+    Raises:
+        ValueError: a pseudonym is malformed, or a time is out of its range.
+    """
+    known_time = TIME_MIN_MS <= notice.origin_ms <= TIME_MAX_MS and 0 <= notice.pushed_from_ms <= TIME_MAX_MS
+    if not known_time or any(len(name) != 16 for name in notice.pushed):
+        raise ValueError(f"the notice of rollout {notice.rollout} has an impossible time or pseudonym")
+    return np.unique(keys_of(notice.pushed))
 
 
 def _numbered(words: Words, texts: Texts, reports: int, dtype: type[np.generic]) -> npt.NDArray[Any]:
@@ -222,7 +255,7 @@ def _numbered(words: Words, texts: Texts, reports: int, dtype: type[np.generic])
 def _spread(table: npt.NDArray[Any], texts: Texts, reports: int) -> npt.NDArray[Any]:
     if not texts.numbers:
         return np.full(reports, table[0])
-    return table[np.array(texts.numbers, np.int64)]
+    return table[np.array(texts.numbers, np.uint32)]
 
 
 def activity_columns(batch: ActivityBatch, words: Dictionaries) -> Columns:
@@ -234,28 +267,36 @@ def activity_columns(batch: ActivityBatch, words: Dictionaries) -> Columns:
     n = len(batch)
     update = np.zeros(n, np.uint16)
     inventory = np.zeros(n, np.uint32)
+    sets: list[tuple[int, ...]] = [()]
     try:
         kinds = np.frombuffer(batch.kinds.encode(), np.uint8)
+        installed = kinds == ord(INSTALLED)
         changed = np.flatnonzero(kinds != ord(CHECK_IN))
         if len(changed):
+            if not (installed | (kinds == ord(OFFERED)))[changed].all():
+                raise ValueError("a kind's letter is not known")
             numbers = [words.update_number(name.vendor, name.product, name.version) for name in batch.updates]
-            update[changed] = np.array(numbers, np.uint16)[np.array(batch.changed, np.int64)]
+            update[changed] = np.array(numbers, np.uint16)[np.array(batch.changed, np.uint32)]
         if batch.listed:
-            sets = np.array([words.inventory_number(versions) for versions in batch.inventories], np.uint32)
-            inventory[np.array(batch.listed_at, np.int64)] = sets[np.array(batch.listed, np.int64)]
+            sets.extend(words.inventory(versions) for versions in batch.inventories)
+            inventory[np.array(batch.listed_at, np.uint32)] = np.arange(1, len(sets), dtype=np.uint32)[
+                np.array(batch.listed, np.uint32)
+            ]
+        at, boot_at = _times(batch.at_ms, batch.boot_at_ms, batch.received_at_ms)
         columns = Columns(
-            keys_of([batch.devices]),
+            _keys(batch.devices),
             np.array(batch.seq, np.uint64),
-            _seconds(batch.at_ms),
-            _seconds(batch.boot_at_ms),
+            at,
+            boot_at,
             _spread(words.build_numbers(batch.os_build.words), batch.os_build, n),
             _numbered(words.forms, batch.form_factor, n, np.uint8),
             _numbered(words.models, batch.model, n, np.uint16),
             _numbered(words.rings, batch.ring, n, np.uint8),
             _numbered(words.tenants, batch.tenant, n, np.uint16),
             update,
-            kinds == ord(INSTALLED),
+            installed,
             inventory,
+            sets,
         )
     except (OverflowError, IndexError) as error:
         raise ValueError(f"an activity record does not fit together: {error}") from error
@@ -263,23 +304,38 @@ def activity_columns(batch: ActivityBatch, words: Dictionaries) -> Columns:
     return columns
 
 
-def _seconds(times_ms: Sequence[int]) -> npt.NDArray[np.uint32]:
-    return (np.array(times_ms, np.int64) // 1000).astype(np.uint32)
+def _times(
+    at_ms: Sequence[int], boot_at_ms: Sequence[int], received_at_ms: int
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+    """Return event and boot times in seconds, neither later than the time received.
+
+    Raises:
+        ValueError: a time is a unit error.
+        OverflowError: a time has more than 64 bits.
+    """
+    at, boot_at = np.array(at_ms, np.int64), np.array(boot_at_ms, np.int64)
+    low, high = min(at.min(), boot_at.min()), max(at.max(), boot_at.max(), received_at_ms)
+    if low < TIME_MIN_MS or high > TIME_MAX_MS or received_at_ms < TIME_MIN_MS:
+        raise ValueError(f"times from {low} to {high} ms are not milliseconds since the epoch")
+    at = np.minimum(at, received_at_ms) // 1000
+    return at.astype(np.uint32), np.minimum(boot_at // 1000, at).astype(np.uint32)
 
 
-def crash_columns(reports: Sequence[Bsod], words: Dictionaries) -> Columns:
+def crash_columns(batch: CrashBatch, words: Dictionaries) -> Columns:
     """Turn crash reports into grouping's columns.
 
     Raises:
         ValueError: a pseudonym is not 16 hexadecimal digits, or a number is out of its range.
     """
+    reports = batch.reports
     n = len(reports)
     try:
+        at, boot_at = _times([r.at_ms for r in reports], [r.boot_at_ms for r in reports], batch.received_at_ms)
         columns = Columns(
             keys_of([report.device for report in reports]),
             np.array([report.seq for report in reports], np.uint64),
-            _seconds([report.at_ms for report in reports]),
-            _seconds([report.boot_at_ms for report in reports]),
+            at,
+            boot_at,
             words.build_numbers([report.os_build for report in reports]),
             np.fromiter(words.forms.numbers(report.form_factor for report in reports), np.uint8, n),
             np.fromiter(words.models.numbers(report.model for report in reports), np.uint16, n),
@@ -288,6 +344,7 @@ def crash_columns(reports: Sequence[Bsod], words: Dictionaries) -> Columns:
             np.zeros(n, np.uint16),
             np.zeros(n, bool),
             np.zeros(n, np.uint32),
+            [()],
         )
     except OverflowError as error:
         raise ValueError(f"a number is out of its range: {error}") from error
@@ -296,7 +353,13 @@ def crash_columns(reports: Sequence[Bsod], words: Dictionaries) -> Columns:
 
 
 def join(parts: Sequence[Columns]) -> Columns:
-    """Return several sets of columns as one, in order."""
+    """Return several sets of columns as one, in order; equal sets of versions become one."""
     if len(parts) == 1:
         return parts[0]
-    return Columns(*(np.concatenate([getattr(part, name) for part in parts]) for name in Columns.__slots__))
+    places: dict[tuple[int, ...], int] = {(): 0}
+    inventories = []
+    for part in parts:
+        table = np.array([places.setdefault(versions, len(places)) for versions in part.sets], np.uint32)
+        inventories.append(table[part.inventory] if len(table) > 1 else part.inventory)
+    arrays = [np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS[:-1]]
+    return _columns([*arrays, np.concatenate(inventories)], list(places))

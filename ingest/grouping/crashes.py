@@ -5,23 +5,25 @@ counts, in either arm; a boot loop is one crash, however many boots. Of the devi
 minutes is scored, for a power cut is not a driver. Crashes that a person asked for are stored and shown, never counted.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from ingest.grouping.cells import STALE_SECONDS, tenant_hash
-from ingest.grouping.cohorts import Cohorts, Watched
-from ingest.grouping.columns import BootLoop, Bsod, Columns, Dictionaries
-from ingest.grouping.devices import NAMED, set_update, slot_of
+from ingest.grouping.cohorts import Bits, Cohorts
+from ingest.grouping.columns import BootLoop, Bsod, Columns
+from ingest.grouping.devices import NAMED, Mask, set_on_disk, slot_of, updates_at
 from ingest.grouping.fleet import Rows
 from ingest.signature import signature_of
 from ingest.windows import FirstCrash
 
 SITE_SECONDS = 300
-SITES_MAX = 65_536
+SITES_MAX = 8192
 SIGNATURES_MAX = 4096
 NEVER_HEARD = "*|*|*|old|stale"
 
@@ -55,107 +57,130 @@ class Signatures:
 
 
 class Sites:
-    """When each site last had a crash that was scored; bounded to sites of the last five minutes."""
+    """When each site last had a crash that was scored; the sites longest without one make room."""
 
     def __init__(self) -> None:
         """Start with no site."""
-        self.last: dict[str, int] = {}
+        self.last: dict[int, int] = {}
 
     def scored(self, tenant: str, site: str, at_s: int) -> bool:
         """Tell whether a crash at `at_s` is its site's first in five minutes, and note it if so."""
         if not site:
             return True
-        name = f"{tenant}\x00{site}"
-        last = self.last.get(name)
+        name = hashlib.blake2b(f"{tenant}\x00{site}".encode(), digest_size=8, person=b"site").digest()
+        number = int.from_bytes(name, "big")
+        last = self.last.get(number)
         if last is not None and abs(at_s - last) < SITE_SECONDS:
             return False
+        self.last.pop(number, None)
         if len(self.last) >= SITES_MAX:
-            self.last = {k: v for k, v in self.last.items() if at_s - v < SITE_SECONDS}
-        if len(self.last) < SITES_MAX:
-            self.last[name] = at_s
+            del self.last[next(iter(self.last))]
+        self.last[number] = at_s
         return True
 
 
-def name_updates(rows: Rows, crashes: Sequence[Bsod], words: Dictionaries, kept: npt.NDArray[np.bool_]) -> None:
-    """Expose devices to the updates that their crash reports name as read from disk, for products under watch."""
-    places: list[list[tuple[int, int, int]]] = []
-    for place, crash in enumerate(crashes):
+@dataclass(slots=True)
+class Named:
+    """By crash, as bits of watched rollouts: of whose product, and of whose update, its report names a version."""
+
+    members: Bits
+    exposed: Bits
+
+    def take(self, places: npt.NDArray[np.int64]) -> "Named":
+        """Return what is named at some places."""
+        return Named(self.members[places], self.exposed[places])
+
+
+def name_updates(
+    rows: Rows, columns: Columns, crashes: Sequence[Bsod], newest: Mask, cohorts: Cohorts, kept: Mask
+) -> Named:
+    """Note the updates that crash reports name as read from disk, for products under watch (`kept`)."""
+    words = cohorts.words
+    named = Named(np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.uint64))
+    turns: list[list[tuple[int, int, int]]] = []
+    for place, (crash, at_s) in enumerate(zip(crashes, columns.at.tolist(), strict=True)):
         turn = 0
         for version in crash.versions:
             update = words.update_number(version.vendor, version.product, version.version)
             if not kept[words.product_of[update]]:
                 continue
-            activated = crash.at_ms if version.activated_at_ms is None else min(version.activated_at_ms, crash.at_ms)
-            if turn == len(places):
-                places.append([])
-            places[turn].append((place, update, max(activated, 0) // 1000))
+            activated_s = at_s if version.activated_at_ms is None else version.activated_at_ms // 1000
+            if turn == len(turns):
+                turns.append([])
+            turns[turn].append((place, update, max(0, min(activated_s, at_s))))
             turn += 1
-    for batch in places:
-        place_, update_, since = (np.array(column) for column in zip(*batch, strict=True))
-        part = rows[place_]
-        slot = slot_of(part, words.product_of[update_], words.product_of, kept)
-        set_update(part, slot, update_, since, NAMED)
-        rows[place_] = part
+    for batch in turns:
+        places, updates, since = (np.array(column) for column in zip(*batch, strict=True))
+        part = rows[places]
+        slot = slot_of(part, words.product_of[updates], words.product_of, kept)
+        set_on_disk(part, slot, updates, since, NAMED, newest[places])
+        rows[places] = part
+        members, exposed = cohorts.bits(updates[:, None])
+        named.members[places] |= members
+        named.exposed[places] |= exposed
+    return named
 
 
 def first_crashes(
     before: Rows,
-    named: Rows,
+    named: Named,
     columns: Columns,
     crashes: Sequence[Bsod],
     signed: Sequence[Signed],
-    scored: Sequence[bool],
+    received_at_ms: int,
     cohorts: Cohorts,
-    words: Dictionaries,
+    sites: Sites,
 ) -> dict[str, list[FirstCrash]]:
     """Return each watched rollout's first crashes among these, in order.
 
+    A device counts as exposed by what was known of it at the time of the crash, or by what the report names; so a
+    report that finds the version before on the disk, after a rollback, does not make its own crash a control's.
+
     Args:
-        before: rows as they were before these crashes: when last heard, whether crashed already.
-        named: the same rows with the updates that the reports name.
+        before: rows as they were before these crashes: when last heard, on which update, whether crashed already.
+        named: what the reports name.
         columns: the reports as columns; `boot_at` is the boot that crashed.
         crashes: the reports.
         signed: their signatures.
-        scored: whether each is its site's first in five minutes.
+        received_at_ms: when they came.
         cohorts: the watched rollouts.
-        words: the partition's dictionaries.
+        sites: which sites had a scored crash lately.
     """
-    heard = np.minimum(before["heard"], columns.at)
-    cell = cohorts.cells.numbers(named, columns.at, heard, columns.boot_at)
-    group = cohorts.cells.groups(named)
+    at = columns.at
+    cell = cohorts.cells.numbers(before, at, np.minimum(before["heard"], at), columns.boot_at)
     known = (before["heard"] > 0) & (cell >= 0)
-    found: dict[str, list[FirstCrash]] = {}
-    for watched in cohorts.watched.values():
-        mine, exposed = _first(watched, before, named, columns.at, words)
-        rows = []
-        for place in np.flatnonzero(mine).tolist():
-            crash = crashes[place]
-            rows.append(
-                FirstCrash(
-                    crash.at_ms,
-                    cohorts.cells.texts[int(cell[place])] if known[place] else NEVER_HEARD,
-                    int(group[place]),
-                    int(exposed[place]),
-                    tenant_hash(crash.tenant),
-                    signed[place].text,
-                    bool(known[place]) and scored[place],
-                    "boot_loop" if isinstance(crash, BootLoop) else "bsod",
-                )
-            )
-        if rows:
-            found[watched.notice.rollout] = rows
-    return found
+    group = cohorts.cells.groups(before)
+    group = np.where(known, group, cohorts.cells.groups_of(columns.tenant))
+    members = cohorts.bits(before["update"])[0] | named.members
+    exposed = cohorts.bits(updates_at(before, at))[1] | named.exposed
+    firsts = {
+        name: ((members & watched.mask) != 0) & (before["crashed"] < watched.origin_s) & (at >= watched.origin_s)
+        for name, watched in cohorts.watched.items()
+    }
+    counted = np.logical_or.reduce(list(firsts.values())) if firsts else np.zeros(len(before), bool)
+    rows = {}
+    for place in np.flatnonzero(counted).tolist():
+        crash, heard = crashes[place], bool(known[place])
+        rows[place] = FirstCrash(
+            min(crash.at_ms, received_at_ms),
+            cohorts.cells.texts[int(cell[place])] if heard else NEVER_HEARD,
+            int(group[place]),
+            0,
+            tenant_hash(crash.tenant),
+            signed[place].text,
+            heard and sites.scored(crash.tenant, crash.site, int(at[place])),
+            "boot_loop" if isinstance(crash, BootLoop) else "bsod",
+        )
+    return {
+        name: [
+            msgspec.structs.replace(rows[place], exposed=int((exposed[place] & cohorts.watched[name].mask) != 0))
+            for place in np.flatnonzero(first).tolist()
+        ]
+        for name, first in firsts.items()
+        if first.any()
+    }
 
 
-def _first(
-    watched: Watched, before: Rows, named: Rows, at_s: npt.NDArray[Any], words: Dictionaries
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    member, _ = watched.arms(named, words)
-    exposed = ((named["update"] == watched.update) & (named["since"] <= at_s[:, None])).any(axis=1)
-    first = member & (before["crashed"] < watched.origin_s) & (at_s >= watched.origin_s)
-    return first, exposed
-
-
-def too_late(at_s: npt.NDArray[Any], watermark_ms: int) -> npt.NDArray[np.bool_]:
+def too_late(at_s: npt.NDArray[Any], watermark_ms: int) -> Mask:
     """Tell which crashes lie further back than the history kept for comparison."""
     return at_s.astype(np.int64) < watermark_ms // 1000 - STALE_SECONDS

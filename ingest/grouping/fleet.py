@@ -65,6 +65,11 @@ class Fleet:
         return self._words.nbytes + self._index.nbytes
 
     @property
+    def room(self) -> int:
+        """How many devices more it takes."""
+        return max(0, self._devices_max - self.devices)
+
+    @property
     def rows(self) -> Rows:
         """All rows up to `rows_end`, as a view; not to be kept across `add`."""
         return self._words[: self.rows_end].view(ROW)[:, 0]

@@ -12,12 +12,14 @@ a step have seen it already and are left alone, and nothing is said: it was said
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from ingest.activity import ActivityBatch
 from ingest.deadletter import DeadReason
-from ingest.events import RolloutNotice, Tick
+from ingest.events import TIME_MAX_MS, TIME_MIN_MS, RolloutNotice, Tick
 from ingest.grouping.columns import (
     Columns,
     CrashBatch,
@@ -26,9 +28,12 @@ from ingest.grouping.columns import (
     decode_activity,
     decode_crashes,
     join,
+    notice_keys,
 )
+from ingest.grouping.fleet import Keys
 from ingest.grouping.population import CrashItem, Population
-from ingest.grouping.ticks import Cutter
+from ingest.grouping.strata import Minute, Minutes
+from ingest.grouping.ticks import Cutter, Interval
 from ingest.log.interface import Record
 from ingest.outcome import Outcome
 from ingest.windows import CohortWindow, FirstCrash, HeardMinute, Step
@@ -38,7 +43,22 @@ BLIND_MS = 60_000
 ADVISE_MS = 1000
 PENDING_REPORTS_MAX = 200_000
 INTERVALS_MAX = 512
-MINUTES_AT_ONCE_MAX = 5
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a partition stands in its two sources: reading on from here cuts the same steps again.
+
+    Attributes:
+        watermark_ms: of the last step.
+        offsets: the next offset, by topic word.
+        ticks: the newest tick of each gateway there, by topic word.
+        cut_ms: the source's own watermark there, by topic word.
+    """
+
+    watermark_ms: int = 0
+    offsets: dict[str, int] = {}
+    ticks: dict[str, dict[str, int]] = {}
+    cut_ms: dict[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +92,38 @@ class Partition:
         self.population = Population(bounds.devices_max)
         self.activity: Cutter[Columns | RolloutNotice] = Cutter()
         self.crashes: Cutter[CrashItem] = Cutter()
-        self.offsets = {"activity": 0, "crashes": 0}
-        self.ticks: dict[str, dict[str, int]] = {"activity": {}, "crashes": {}}
-        self.caught_up_at_ms = 0
+        self._offsets = {"activity": 0, "crashes": 0}
+        self._ticks: dict[str, dict[str, int]] = {"activity": {}, "crashes": {}}
+        self._cut_ms = {"activity": 0, "crashes": 0}
+        self._caught_up = Place()
         self._on_bad = on_bad
         self._advised_ms = 0
 
+    def place(self) -> Place:
+        """Return where the last step ended."""
+        return Place(self.population.memory.watermark_ms, dict(self._offsets), dict(self._ticks), dict(self._cut_ms))
+
+    def resume(self, start: Place, memory: Place) -> None:
+        """Read on from `start`, silently until `memory`, which is what was said before a restart.
+
+        The population must hold the state as of `memory`, and know what of it has seen which steps.
+        """
+        self._caught_up = memory
+        self.population.memory.watermark_ms = memory.watermark_ms
+        for word, cutter in (("activity", self.activity), ("crashes", self.crashes)):
+            self._offsets[word] = start.offsets.get(word, 0)
+            self._ticks[word] = start.ticks.get(word, {})
+            self._cut_ms[word] = start.cut_ms.get(word, 0)
+            cutter.ticks.load(self._ticks[word], self._cut_ms[word])
+
     def wanted(self) -> list[str]:
-        """Return which sources may be read now: a source that ran far ahead waits for the other."""
+        """Return which sources may be read now: a source that ran far ahead waits for the other.
+
+        One without a closed interval is always read, however much it holds: only a tick can let that go.
+        """
         ready = []
         for word, cutter in (("activity", self.activity), ("crashes", self.crashes)):
-            if len(cutter.closed) < INTERVALS_MAX and cutter.pending < PENDING_REPORTS_MAX:
+            if not cutter.closed or (len(cutter.closed) < INTERVALS_MAX and cutter.pending < PENDING_REPORTS_MAX):
                 ready.append(word)
         return ready
 
@@ -90,41 +131,68 @@ class Partition:
         """Take one record of the activity topic."""
         got = decode_activity(record.value or b"")
         if isinstance(got, Tick):
-            self.activity.tick(got.gateway, got.at_ms, record.offset + 1)
+            self._tick("activity", self.activity, got, record)
         elif isinstance(got, RolloutNotice):
-            self.activity.add(got, 0)
-        elif isinstance(got, ActivityBatch) and got.kinds:
-            columns = self._columns("activity", record, lambda: activity_columns(got, self.population.words))
-            if columns is not None:
-                self.activity.add(columns, len(columns))
-        elif got is None:
-            self._on_bad("activity", record, DeadReason.UNREADABLE, "")
+            if self._checked("activity", record, lambda: notice_keys(got)) is not None:
+                self.activity.add(got, 0)
+        elif isinstance(got, ActivityBatch):
+            if got.kinds:
+                columns = self._columns("activity", record, lambda: activity_columns(got, self.population.words))
+                if columns is not None:
+                    self.activity.add(columns, len(columns))
+        else:
+            self._bad("activity", record, DeadReason.UNREADABLE, "")
 
     def read_crashes(self, record: Record) -> None:
         """Take one record of the crash topic."""
         got = decode_crashes(record.value or b"")
         if isinstance(got, Tick):
-            self.crashes.tick(got.gateway, got.at_ms, record.offset + 1)
-        elif isinstance(got, CrashBatch) and got.reports:
-            columns = self._columns("crashes", record, lambda: crash_columns(got.reports, self.population.words))
-            if columns is not None:
-                columns.at = np.minimum(columns.at, np.uint32(got.received_at_ms // 1000))
-                self.crashes.add(CrashItem(columns, list(got.reports)), len(columns))
-        elif got is None:
-            self._on_bad("crashes", record, DeadReason.UNREADABLE, "")
+            self._tick("crashes", self.crashes, got, record)
+        elif isinstance(got, CrashBatch):
+            if got.reports:
+                columns = self._columns("crashes", record, lambda: crash_columns(got, self.population.words))
+                if columns is not None:
+                    item = CrashItem(columns, list(got.reports), got.received_at_ms)
+                    self.crashes.add(item, len(columns), got.received_at_ms)
+        else:
+            self._bad("crashes", record, DeadReason.UNREADABLE, "")
+
+    def _tick(self, word: str, cutter: Cutter[Any], tick: Tick, record: Record) -> None:
+        if TIME_MIN_MS <= tick.at_ms <= TIME_MAX_MS:
+            cutter.tick(tick.gateway, tick.at_ms, record.offset + 1)
+        else:
+            self._bad(word, record, DeadReason.INCONSISTENT, f"a tick at {tick.at_ms} ms is no time")
+
+    def _bad(self, word: str, record: Record, reason: DeadReason, detail: str) -> None:
+        """Hand over a record that can't be used, unless it was before a restart."""
+        if record.offset >= self._caught_up.offsets.get(word, 0):
+            self._on_bad(word, record, reason, detail)
+
+    def _checked(self, word: str, record: Record, keys: Callable[[], Keys]) -> Keys | None:
+        """Return the devices of a record; None, and the record is dead-lettered, where one is not of this partition."""
+        try:
+            found = keys()
+        except ValueError as error:
+            self._bad(word, record, DeadReason.INCONSISTENT, str(error))
+            return None
+        partition = (found >> np.uint64(32)) % np.uint64(self.bounds.partitions)
+        if (partition != self.bounds.partition).any():
+            self._bad(word, record, DeadReason.WRONG_PARTITION, "")
+            return None
+        return found
 
     def _columns(self, word: str, record: Record, read: Callable[[], Columns]) -> Columns | None:
-        try:
-            columns = read()
-        except ValueError as error:
-            self._on_bad(word, record, DeadReason.INCONSISTENT, str(error))
-            return None
-        partition = (columns.key >> np.uint64(32)) % np.uint64(self.bounds.partitions)
-        if (partition != self.bounds.partition).any():
-            self.population.outcomes[Outcome.WRONG_PARTITION] += len(columns)
-            self._on_bad(word, record, DeadReason.WRONG_PARTITION, "")
-            return None
-        return columns
+        columns: list[Columns] = []
+
+        def keys() -> Keys:
+            columns.append(read())
+            return columns[0].key
+
+        if self._checked(word, record, keys) is not None:
+            return columns[0]
+        if columns:
+            self.population.outcomes[Outcome.WRONG_PARTITION] += len(columns[0])
+        return None
 
     def advance(self) -> list[Step]:
         """Make every step that both sources allow, and return what is to be said."""
@@ -148,35 +216,40 @@ class Partition:
     def _step(self) -> Step | None:
         interval = self.activity.closed[0]
         since_ms, watermark_ms = self.population.memory.watermark_ms, interval.watermark_ms
-        speaks = watermark_ms > self.caught_up_at_ms
-        if speaks and self.population.rows_seen_ms is not None:
-            self.population.rows_seen_ms = None
-            self.population.cohorts.move_to(since_ms // MINUTE_MS * 60)
+        population = self.population
+        speaks = watermark_ms > self._caught_up.watermark_ms
+        if speaks and population.catching_up is not None:
+            population.catching_up = None
+            population.outcomes.clear()
+            population.cohorts.move_to(since_ms // MINUTE_MS * 60)
         for taken in self.activity.take_until(watermark_ms):
-            notices = [item for item in taken.items if isinstance(item, RolloutNotice)]
-            self.population.apply_notices(notices, watermark_ms)
+            self._take("activity", taken)
+            population.apply_notices([item for item in taken.items if isinstance(item, RolloutNotice)], watermark_ms)
             batches = [item for item in taken.items if isinstance(item, Columns)]
             if batches:
-                self.population.apply_activity(join(batches), watermark_ms)
-            self.offsets["activity"], self.ticks["activity"] = taken.offset, taken.ticks
-        self.population.apply_due_pushes(watermark_ms)
+                population.apply_activity(join(batches), watermark_ms)
+        population.apply_due_pushes(watermark_ms)
         found: dict[str, list[FirstCrash]] = {}
-        for crash_interval in self.crashes.take_until(watermark_ms):
-            for item in crash_interval.items:
-                for name, rows in self.population.apply_crashes(item, watermark_ms).items():
+        for due in self.crashes.take_until(watermark_ms):
+            self._take("crashes", due)
+            for item in due.items:
+                for name, rows in population.apply_crashes(item, watermark_ms).items():
                     found.setdefault(name, []).extend(rows)
-            self.offsets["crashes"], self.ticks["crashes"] = crash_interval.offset, crash_interval.ticks
         if not speaks:
             return None
         windows = self._windows(found, since_ms, watermark_ms)
-        self.population.memory.watermark_ms = watermark_ms
+        population.memory.watermark_ms = watermark_ms
         return self._says(since_ms, windows)
+
+    def _take(self, word: str, interval: Interval[Any]) -> None:
+        self._offsets[word], self._ticks[word] = interval.offset, interval.ticks
+        self._cut_ms[word] = interval.watermark_ms
 
     def _says(self, since_ms: int, windows: list[CohortWindow]) -> Step:
         return Step(
             partition=self.bounds.partition,
             generation=0,
-            offsets=dict(self.offsets),
+            offsets=dict(self._offsets),
             since_ms=since_ms,
             watermark_ms=self.population.memory.watermark_ms,
             crash_watermark_ms=self.crashes.ticks.watermark_ms,
@@ -215,23 +288,22 @@ class Partition:
         return windows
 
     def _minutes(self, since_ms: int, watermark_ms: int) -> dict[str, list[HeardMinute]]:
-        """Move the tables on if the step passed a minute, and return the strata of minutes that ended or fell due."""
-        ended, now = since_ms // MINUTE_MS, watermark_ms // MINUTE_MS
-        strata: dict[str, list[HeardMinute]] = {}
-        if now == ended and self.population.cohorts.minute_s:
-            return strata
-        memory = self.population.memory
+        """Move the tables on if the step passed a minute, and return the strata of minutes that ended or fell due.
+
+        A step longer than a minute means that Cordon was blind: silence is not judged from what it did not hear.
+        """
+        now = watermark_ms // MINUTE_MS
+        cohorts, memory = self.population.cohorts, self.population.memory
+        if now == since_ms // MINUTE_MS and cohorts.minute_s:
+            return {}
         if since_ms == 0 or watermark_ms - since_ms > BLIND_MS:
             memory.silence_from_s = (now + 1) * 60
-            ended = now
-        self.population.cohorts.move_to(now * 60)
-        for watched in self.population.cohorts.watched.values():
+        ended, overdue = now - 1, now - 1 - self.bounds.silence_seconds // 60
+        due = [
+            Minute(minute * 60, silent=silent)
+            for minute, silent in ((ended, False), (overdue, True))
+            if minute * 60 >= memory.silence_from_s
+        ]
+        for watched in cohorts.watched.values():
             watched.full = True
-        overdue = self.bounds.silence_seconds // 60
-        for minute in range(max(ended, now - MINUTES_AT_ONCE_MAX), now):
-            for judged, silent in ((minute, False), (minute - overdue, True)):
-                if judged * 60 < memory.silence_from_s or not self.population.cohorts.watched:
-                    continue
-                for name, rows in self.population.cohorts.heard_minutes(judged * 60, silent).items():
-                    strata.setdefault(name, []).extend(rows)
-        return strata
+        return cohorts.move_to(now * 60, Minutes(cohorts.cells, due))

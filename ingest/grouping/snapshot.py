@@ -1,31 +1,29 @@
 """A partition's state as entries of the compacted fleet topic, and back.
 
-Three kinds of entry, by key: `P/chunk/N` (2,048 rows, by columns, zstd), `P/words/NAME/PAGE` (a page of a dictionary)
-and `P/memory` (all else). Chunks are written round-robin, about once a minute each, whether dirty or not: at a steady
-load every chunk is dirty. Dictionaries come before the chunks that use them, and the memory with every share, in the
-same append, so no chunk is ever newer than the memory. A chunk that came to be since the last share is written with
-the next one, whatever is due: reading on from the oldest chunk would otherwise pass by the devices of one that was
-never written.
+Four kinds of entry, by key: `P/chunk/N` (2,048 rows, by columns, zstd), `P/words/NAME/PAGE` (a page of a dictionary),
+`P/pushes` (declared pushes, when they changed) and `P/memory` (all else). Chunks are written round-robin, about once a
+minute each, whether dirty or not: at a steady load every chunk is dirty. Dictionaries come before the chunks that use
+them, and the memory with every share, in the same append, so no chunk is ever newer than the memory.
 
-Each entry carries the watermark and offsets of the step it was taken after, and every chunk the gateways' ticks there:
-reading on from the oldest chunk cuts the same steps again.
+Each chunk carries the place in the input up to which its rows have seen it. The memory carries the lowest of these,
+from which reading starts again. A chunk that was never written counts as of the share before its first row came: until
+all were written once, reading starts there, or its devices would be forgotten.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import zstandard
 
 from ingest.events import RolloutNotice
-from ingest.grouping.cohorts import Watched
 from ingest.grouping.fleet import ROW
-from ingest.grouping.partition import Partition
+from ingest.grouping.partition import Partition, Place
+from ingest.grouping.population import CatchingUp, Push
 
 CHUNK_ROWS = 2048
 PAGE_WORDS = 2048
-STATE_SCHEMA = 1
+STATE_SCHEMA = 2
 
 
 class StateError(Exception):
@@ -36,10 +34,7 @@ class Chunk(msgspec.Struct, kw_only=True):
     """Rows of one chunk, and where the input stood."""
 
     schema: int = STATE_SCHEMA
-    watermark_ms: int
-    offsets: dict[str, int]
-    activity_ticks: dict[str, int]
-    crash_ticks: dict[str, int]
+    place: Place
     rows: int
     packed: bytes
 
@@ -53,22 +48,33 @@ class WatchedState(msgspec.Struct, kw_only=True):
 
 
 class MemoryState(msgspec.Struct, kw_only=True):
-    """What a partition keeps beside rows and dictionaries, and where the input stood."""
+    """What a partition keeps beside rows and dictionaries.
+
+    Attributes:
+        place: where the input stood.
+        start: where reading starts again: the lowest place of any chunk.
+        cells: circumstances met, in the order of their cells' numbers.
+    """
 
     schema: int = STATE_SCHEMA
-    watermark_ms: int
-    offsets: dict[str, int]
-    activity_ticks: dict[str, int]
-    crash_ticks: dict[str, int]
+    place: Place
+    start: Place
     silence_from_s: int
-    pushes: list[tuple[int, int, list[int]]]
-    sites: dict[str, int]
+    kept: list[tuple[int, list[int]]]
+    sites: dict[int, int]
+    cells: list[int]
     watched: list[WatchedState]
 
 
+class _Schema(msgspec.Struct):
+    schema: int = 0
+
+
+_schema = msgspec.msgpack.Decoder(_Schema)
 _chunk = msgspec.msgpack.Decoder(Chunk)
 _memory = msgspec.msgpack.Decoder(MemoryState)
 _page = msgspec.msgpack.Decoder(list[str])
+_pushes = msgspec.msgpack.Decoder(list[Push])
 
 
 class Snapshots:
@@ -82,35 +88,40 @@ class Snapshots:
         self._next = 0
         self._due = 0.0
         self._pages_written: dict[str, int] = {}
-        self._chunk_offsets: dict[int, dict[str, int]] = {}
+        self._pushes_written = 0
+        self._places: list[Place] = []
+        self._share_before = Place()
 
     def share(self, part: float) -> list[tuple[bytes, bytes]]:
-        """Return the entries due: dictionary pages that grew, the memory, new chunks, `part` of all chunks (0 to 1)."""
+        """Return the entries due: pages and pushes that changed, `part` of all chunks (0 to 1), and the memory."""
         partition = self._partition
-        if partition.population.rows_seen_ms is not None or not partition.population.memory.watermark_ms:
+        population = partition.population
+        if population.catching_up is not None or not population.memory.watermark_ms:
             return []
         prefix = str(partition.bounds.partition)
-        chunks = -(-partition.population.fleet.rows_end // CHUNK_ROWS)
+        chunks = -(-population.fleet.rows_end // CHUNK_ROWS)
+        place = partition.place()
+        self._places.extend(self._share_before for _ in range(chunks - len(self._places)))
+        self._share_before = place
         self._due = min(self._due + part * chunks, float(chunks))
         entries = list(self._pages(prefix))
-        entries.append((f"{prefix}/memory".encode(), msgspec.msgpack.encode(self._memory())))
-        due = [number for number in range(chunks) if number not in self._chunk_offsets]
         while self._due >= 1 and chunks:
             self._next = self._next % chunks
-            due.append(self._next)
+            entries.append((f"{prefix}/chunk/{self._next}".encode(), self._pack(self._next, place)))
+            self._places[self._next] = place
             self._next += 1
             self._due -= 1
-        for number in dict.fromkeys(due):
-            entries.append((f"{prefix}/chunk/{number}".encode(), self._pack(number)))
-            self._chunk_offsets[number] = dict(partition.offsets)
+        start = min(self._places, key=lambda one: one.watermark_ms, default=place)
+        population.memory.forget(start.watermark_ms)
+        if self._pushes_written != population.memory.pushes_changed:
+            entries.append((f"{prefix}/pushes".encode(), msgspec.msgpack.encode(population.memory.pushes)))
+            self._pushes_written = population.memory.pushes_changed
+        entries.append((f"{prefix}/memory".encode(), msgspec.msgpack.encode(self._memory(place, start))))
         return entries
 
     def oldest(self) -> dict[str, int]:
         """Return the offsets that every chunk has passed; empty while a chunk was never written."""
-        chunks = -(-self._partition.population.fleet.rows_end // CHUNK_ROWS)
-        if chunks == 0 or len(self._chunk_offsets) < chunks:
-            return {}
-        return {word: min(o[word] for o in self._chunk_offsets.values()) for word in ("activity", "crashes")}
+        return dict(min(self._places, key=lambda one: one.watermark_ms, default=Place()).offsets)
 
     def _pages(self, prefix: str) -> Iterator[tuple[bytes, bytes]]:
         for name, words in self._partition.population.words.named().items():
@@ -122,37 +133,28 @@ class Snapshots:
                 yield f"{prefix}/words/{name}/{page}".encode(), msgspec.msgpack.encode(texts)
             self._pages_written[name] = len(words.texts)
 
-    def _memory(self) -> MemoryState:
-        partition = self._partition
+    def _memory(self, place: Place, start: Place) -> MemoryState:
+        population = self._partition.population
         watched = [
             WatchedState(notice=w.notice, watched_from_ms=w.watched_from_ms, crash_total=w.crash_total)
-            for w in partition.population.cohorts.watched.values()
+            for w in population.cohorts.watched.values()
         ]
         return MemoryState(
-            watermark_ms=partition.population.memory.watermark_ms,
-            offsets=dict(partition.offsets),
-            activity_ticks=self._partition.ticks["activity"],
-            crash_ticks=self._partition.ticks["crashes"],
-            silence_from_s=partition.population.memory.silence_from_s,
-            pushes=partition.population.memory.pushes,
-            sites=partition.population.memory.sites.last,
+            place=place,
+            start=start,
+            silence_from_s=population.memory.silence_from_s,
+            kept=population.memory.kept,
+            sites=population.memory.sites.last,
+            cells=population.cohorts.cells.codes,
             watched=watched,
         )
 
-    def _pack(self, number: int) -> bytes:
+    def _pack(self, number: int, place: Place) -> bytes:
         start = number * CHUNK_ROWS
         raw = self._partition.population.fleet.pack(start, start + CHUNK_ROWS)
         columns = np.frombuffer(raw, np.uint64).reshape(-1, ROW.itemsize // 8).T
-        return msgspec.msgpack.encode(
-            Chunk(
-                watermark_ms=self._partition.population.memory.watermark_ms,
-                offsets=dict(self._partition.offsets),
-                activity_ticks=self._partition.ticks["activity"],
-                crash_ticks=self._partition.ticks["crashes"],
-                rows=columns.shape[1],
-                packed=self._compressor.compress(np.ascontiguousarray(columns).tobytes()),
-            )
-        )
+        packed = self._compressor.compress(np.ascontiguousarray(columns).tobytes())
+        return msgspec.msgpack.encode(Chunk(place=place, rows=columns.shape[1], packed=packed))
 
     def load(self, entries: Iterable[tuple[Sequence[str], bytes]]) -> dict[str, int]:
         """Load the partition's state; return the offset to read next by topic word (empty without a state).
@@ -161,35 +163,36 @@ class Snapshots:
             entries: key (split at `/`, without the partition) and value of each entry.
 
         Raises:
-            StateError: a chunk has no memory beside it, or a schema is not known.
+            StateError: there are chunks and no memory, or a schema is not known.
         """
-        chunks: dict[int, Chunk] = {}
+        places: dict[int, Place] = {}
         packed: dict[int, bytes] = {}
         pages: dict[str, dict[int, list[str]]] = {}
         memory: MemoryState | None = None
+        pushes: list[Push] = []
         for key, value in entries:
             if key[0] == "memory":
-                memory = _memory.decode(value)
+                memory = _memory.decode(_checked(value))
+            elif key[0] == "pushes":
+                pushes = _pushes.decode(value)
             elif key[0] == "words":
                 pages.setdefault(key[1], {})[int(key[2])] = _page.decode(value)
             elif key[0] == "chunk":
-                chunk = _chunk.decode(value)
+                chunk = _chunk.decode(_checked(value))
                 packed[int(key[1])] = self._unpack(chunk)
-                chunk.packed = b""
-                chunks[int(key[1])] = chunk
+                places[int(key[1])] = chunk.place
         if memory is None:
-            if chunks:
+            if places:
                 raise StateError("the fleet topic has chunks but no memory: restore the data folder from a backup")
             return {}
         self._load_words(pages)
         self._partition.population.fleet.load(packed, CHUNK_ROWS)
+        self._partition.population.memory.pushes = pushes
         self._load_memory(memory)
-        self._chunk_offsets = {number: chunk.offsets for number, chunk in chunks.items()}
-        return self._begin_catching_up(memory, chunks)
+        self._resume(memory, places)
+        return dict(memory.start.offsets)
 
     def _unpack(self, chunk: Chunk) -> bytes:
-        if chunk.schema != STATE_SCHEMA:
-            raise StateError(f"a fleet chunk has schema {chunk.schema}, this version reads {STATE_SCHEMA}: upgrade it")
         raw = self._decompressor.decompress(chunk.packed)
         columns = np.frombuffer(raw, np.uint64).reshape(ROW.itemsize // 8, chunk.rows)
         return np.ascontiguousarray(columns.T).tobytes()
@@ -204,35 +207,30 @@ class Snapshots:
         words.derive()
 
     def _load_memory(self, state: MemoryState) -> None:
-        partition = self._partition
-        partition.population.memory.watermark_ms = state.watermark_ms
-        partition.population.memory.silence_from_s = state.silence_from_s
-        partition.population.memory.pushes = state.pushes
-        partition.population.memory.sites.last = state.sites
-        partition.offsets = dict(state.offsets)
+        population = self._partition.population
+        population.memory.silence_from_s = state.silence_from_s
+        population.memory.kept = state.kept
+        population.memory.sites.last = state.sites
+        population.cohorts.cells.load(state.cells)
         for kept in state.watched:
-            notice = kept.notice
-            update = partition.population.words.update_number(notice.vendor, notice.product, notice.version)
-            watched = Watched(notice, update, int(partition.population.words.product_of[update]), kept.watched_from_ms)
+            watched = population.cohorts.restore(kept.notice, kept.watched_from_ms)
             watched.crash_total = kept.crash_total
-            partition.population.cohorts.watched[notice.rollout] = watched
 
-    def _begin_catching_up(self, memory: MemoryState, chunks: dict[int, Chunk]) -> dict[str, int]:
-        """Point the partition at its oldest chunk, with the ticks that stood there."""
-        partition = self._partition
-        partition.caught_up_at_ms = memory.watermark_ms
-        oldest = min(chunks.values(), key=lambda chunk: chunk.watermark_ms, default=None)
-        start: Chunk | MemoryState = memory if oldest is None else oldest
-        rows_end = partition.population.fleet.rows_end
-        seen = np.zeros(-(-rows_end // CHUNK_ROWS) + 1, np.int64)
-        for number, chunk in chunks.items():
-            seen[number] = chunk.watermark_ms
+    def _resume(self, memory: MemoryState, places: dict[int, Place]) -> None:
+        """Point the partition at the lowest place of any chunk, and go on with the round where it was."""
+        population = self._partition.population
+        chunks = -(-population.fleet.rows_end // CHUNK_ROWS)
+        self._places = [places.get(number, memory.start) for number in range(chunks)]
+        self._share_before = memory.start
+        self._next = min(range(chunks), key=lambda number: self._places[number].watermark_ms, default=0)
+        # What lies beyond the last chunk has seen nothing.
+        seen_ms = [places[number].watermark_ms if number in places else 0 for number in range(chunks)]
+        population.catching_up = CatchingUp(np.array([*seen_ms, 0], np.int64), CHUNK_ROWS)
+        self._partition.resume(memory.start, memory.place)
 
-        def rows_seen_ms(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-            return seen[np.minimum(numbers // CHUNK_ROWS, len(seen) - 1)]
 
-        partition.population.rows_seen_ms = rows_seen_ms
-        partition.activity.ticks.load(start.activity_ticks, start.watermark_ms)
-        partition.crashes.ticks.load(start.crash_ticks, start.watermark_ms)
-        partition.ticks = {"activity": memory.activity_ticks, "crashes": memory.crash_ticks}
-        return dict(start.offsets)
+def _checked(value: bytes) -> bytes:
+    found = _schema.decode(value).schema
+    if found != STATE_SCHEMA:
+        raise StateError(f"the fleet's state has schema {found}, this version reads {STATE_SCHEMA}: start a new lane")
+    return value

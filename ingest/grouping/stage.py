@@ -4,7 +4,8 @@ One stage holds any set of device partitions: embedded, all of them in one proce
 driven by an Owner, which gives it exactness; it reads no clock and knows neither Kafka nor SQLite.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -91,16 +92,12 @@ class GroupingStage:
         Raises:
             StateError: the state is of a schema this version does not read, or is not whole.
         """
-        by_partition: dict[int, list[tuple[Sequence[str], bytes]]] = {number: [] for number in self._partitions}
-        for key, value in entries:
-            named, *rest = key.decode().split("/")
-            if int(named) in by_partition:
-                by_partition[int(named)].append((rest, value))
         positions: dict[TopicPartition, int] = {}
-        for number, own in by_partition.items():
-            found = self._snapshots[number].load(own)
-            own.clear()
-            positions.update({TopicPartition(self._topics.name(w), number): offset for w, offset in found.items()})
+        named = ((int(number), rest, value) for number, rest, value in map(_split, entries))
+        for number, own in itertools.groupby(named, key=lambda entry: entry[0]):
+            if number in self._partitions:
+                found = self._snapshots[number].load((rest, value) for _, rest, value in own)
+                positions.update({TopicPartition(self._topics.name(w), number): offset for w, offset in found.items()})
         return positions
 
     def apply(self, source: TopicPartition, records: Sequence[Record]) -> None:
@@ -146,6 +143,13 @@ class GroupingStage:
             for key, value in snapshots.share(part)
         ]
 
+    def whole(self) -> Iterator[Entry]:
+        """Yield the whole state, every chunk of it: to copy it, or to measure its loading."""
+        topic = self._topics.name("fleet")
+        for number, snapshots in self._snapshots.items():
+            for key, value in snapshots.share(1.0):
+                yield Entry(topic, number, key, value)
+
     def oldest(self) -> Mapping[TopicPartition, int]:
         """Return the offsets that every chunk written so far has passed."""
         return {
@@ -167,6 +171,11 @@ class GroupingStage:
                 if amount:
                     self._metrics.count("grouped_total", amount, outcome=Outcome(outcome).value)
             partition.population.outcomes.clear()
+
+
+def _split(entry: tuple[bytes, bytes]) -> tuple[str, list[str], bytes]:
+    number, *rest = entry[0].decode().split("/")
+    return number, rest, entry[1]
 
 
 class _BadRecords:

@@ -46,6 +46,8 @@ class Interval(Generic[Item]):
 
     Attributes:
         watermark_ms: the watermark that ended it.
+        due_ms: the watermark from which it may be taken: later than `watermark_ms` where one gateway received items
+            after the others' last tick.
         offset: the next offset after the tick that ended it.
         ticks: the newest tick of each gateway at its end.
         items: decoded content, in order.
@@ -53,6 +55,7 @@ class Interval(Generic[Item]):
     """
 
     watermark_ms: int = 0
+    due_ms: int = 0
     offset: int = 0
     ticks: dict[str, int] = field(default_factory=dict)
     items: list[Item] = field(default_factory=list)
@@ -69,10 +72,11 @@ class Cutter(Generic[Item]):
         self._open: Interval[Item] = Interval()
         self.pending = 0
 
-    def add(self, item: Item, reports: int) -> None:
-        """Take the next item, which holds `reports` reports."""
+    def add(self, item: Item, reports: int, not_before_ms: int = 0) -> None:
+        """Take the next item, which holds `reports` reports and waits for a watermark of `not_before_ms`."""
         self._open.items.append(item)
         self._open.reports += reports
+        self._open.due_ms = max(self._open.due_ms, not_before_ms)
         self.pending += reports
 
     def tick(self, gateway: str, at_ms: int, next_offset: int) -> bool:
@@ -81,14 +85,16 @@ class Cutter(Generic[Item]):
             return False
         done = self._open
         done.watermark_ms, done.offset = self.ticks.watermark_ms, next_offset
+        # No live gateway's clock is further ahead than this: an item's own word can't hold the others back for long.
+        done.due_ms = min(max(done.due_ms, done.watermark_ms), done.watermark_ms + DEAD_MS)
         done.ticks = dict(self.ticks.newest)
         self.closed.append(done)
         self._open = Interval()
         return True
 
     def take_until(self, watermark_ms: int) -> Iterator[Interval[Item]]:
-        """Yield and remove the closed intervals up to a watermark."""
-        while self.closed and self.closed[0].watermark_ms <= watermark_ms:
+        """Yield and remove the closed intervals, in order, that are due by a watermark."""
+        while self.closed and self.closed[0].due_ms <= watermark_ms:
             taken = self.closed.popleft()
             self.pending -= taken.reports
             yield taken

@@ -253,7 +253,7 @@ def recount(partition: Partition) -> None:
     cohorts = partition.population.cohorts
     for watched in cohorts.watched.values():
         table, exposed = watched.table.copy(), watched.exposed_total
-        cohorts._count([watched])
+        cohorts._count([watched], None)
         assert (table == watched.table).all()
         assert exposed == watched.exposed_total
 
