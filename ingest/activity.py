@@ -16,10 +16,9 @@ from ingest.events import SCHEMA_WRITTEN, CheckIn, Installed, Offered, RolloutNo
 
 Activity = Offered | Installed | CheckIn
 CHECK_IN, OFFERED, INSTALLED = "c", "o", "i"
+_LETTER: dict[type, str] = {CheckIn: CHECK_IN, Offered: OFFERED, Installed: INSTALLED}
 _KIND = {CHECK_IN: "check_in", OFFERED: "offered", INSTALLED: "installed"}
 _TEXTS = ("os_build", "form_factor", "model", "ring", "site", "tenant")
-# What a report leaves in the list of values: three numbers, two texts, and the numbers of six texts.
-_WIDTH = 11
 
 
 class Texts(msgspec.Struct, array_like=True):
