@@ -105,6 +105,19 @@ class StepMerger:
         self._judge(append_ms)
         return True
 
+    def advise(self, step: Step) -> bool:
+        """Take a step that does not move its partition: it only says how far crashes were read ahead of activity.
+
+        Returns:
+            Whether it says something of where the partition stands now.
+        """
+        one = self.partitions[step.partition]
+        current = step.generation >= one.generation and step.since_ms == step.watermark_ms == one.taken_ms
+        if not current or self._pending[step.partition]:
+            return False
+        one.late_ms, one.pending = step.crash_watermark_ms - step.watermark_ms, step.pending
+        return True
+
     def head(self) -> list[Step]:
         """Return, without taking them, the steps of the next watermark that every live partition has passed."""
         merged = min((one.watermark_ms for one in self.partitions if one.live), default=0)

@@ -130,15 +130,25 @@ class DetectionStage:
             try:
                 if source == self._rollouts:
                     self._declare(rollout_decoder.decode(record.value))
-                elif self._merger.offer(step_decoder.decode(record.value), record.appended_at_ms):
-                    self._speaker.seen()
-                    self._advance()
+                else:
+                    self._take(step_decoder.decode(record.value), record.appended_at_ms)
             except (*UNREADABLE_ERRORS, IndexError) as error:
                 self._dead_letter(source, record, error)
         self._offsets[source] = records[-1].offset + 1
         if source == self._rollouts:
             self._asks = 0
             self._advance()
+
+    def _take(self, step: Step, append_ms: int) -> None:
+        if self._merger.offer(step, append_ms):
+            self._speaker.seen()
+            self._advance()
+        elif self._merger.advise(step):
+            # Activity stands still while crashes come: no step will say so until it has caught up.
+            self._speaker.seen()
+            if self._speaker.situate(self._merger.merged_ms, self._merger.partitions):
+                for tracker in self._trackers.values():
+                    self._say(tracker, always=True)
 
     def outputs(self) -> Sequence[Entry]:
         """Hand over the verdicts and dead letters that are due."""

@@ -134,6 +134,22 @@ def test_late_activity_holds_and_catching_up_ends_it() -> None:
     assert harness.latest().decision is DecisionWord.KILL
 
 
+def test_activity_that_stands_still_holds_though_no_step_moves() -> None:
+    """Grouping can only advise while crashes run ahead of activity that does not come at all: that must hold too."""
+    harness = Harness(partitions=2)
+    harness.declare(rollout())
+    harness.feed([steady(partition=0), steady(partition=1)])
+    said = len(harness.verdicts)
+    harness.feed([step(0, T0 + 250, T0 + 250, crash_watermark_ms=T0 + 29_000)])
+    assert len(harness.verdicts) == said
+    for seconds in (31, 32, 33):
+        harness.feed([step(0, T0 + 250, T0 + 250, crash_watermark_ms=T0 + 250 + seconds * 1000)])
+    assert len(harness.verdicts) == said + 1
+    assert (harness.latest().decision, harness.latest().reason) == (DecisionWord.HOLD, Reason.ACTIVITY_LATE)
+    harness.feed([step(0, T0 + 250, T0 + 34_000), step(1, T0 + 250, T0 + 34_000)])
+    assert harness.latest().reason is not Reason.ACTIVITY_LATE
+
+
 def test_a_product_may_allow_more_lateness() -> None:
     policies = Policies({"products": {"contoso/sensor": {"activity_late_seconds": 900.0}}})
     harness = Harness(partitions=1, policies=policies)
