@@ -29,7 +29,7 @@ _RECENCIES = (Recency.RECENT, Recency.STALE)
 _TIMES = len(_BANDS) * len(_RECENCIES)
 _FAMILIES, _FORMS, _RINGS = 32, 8, 64
 
-Places = npt.NDArray[np.int32]
+Places = npt.NDArray[np.int16]
 
 
 def tenant_group(tenant: str) -> int:
@@ -71,23 +71,24 @@ class Cells:
             heard: seconds since the epoch, shape (n,).
             boot_at: seconds since the epoch, shape (n,).
         """
-        at = np.asarray(at_s, np.int64)
-        age, quiet = at - boot_at, at - heard
-        time = np.add(age >= FRESH_SECONDS, age >= DAY_SECONDS, dtype=np.int32)
-        time += time
-        time += quiet > RECENT_SECONDS
+        # Differences of 32-bit times wrap to the right signed number, whatever the century.
+        at = np.asarray(at_s, np.uint32)
+        age, quiet = (at - boot_at).view(np.int32), (at - heard).view(np.int32)
         code = self._words.family_of[rows["os_build"]].astype(np.int32)
         code *= _FORMS
         code += rows["form"]
         code *= _RINGS
         code += rows["ring"]
-        code *= _TIMES
-        code += time
-        cell: Places = self._number[code].astype(np.int32)
+        code *= len(_BANDS)
+        code += age >= FRESH_SECONDS
+        code += age >= DAY_SECONDS
+        code *= len(_RECENCIES)
+        code += quiet > RECENT_SECONDS
+        cell: Places = self._number[code]
         if (cell < 0).any():
             self._meet(np.unique(code[cell < 0]).tolist())
-            cell = self._number[code].astype(np.int32)
-        cell[quiet > STALE_SECONDS] = -1
+            cell = self._number[code]
+        cell[(quiet > STALE_SECONDS) | (heard == 0)] = -1
         return cell
 
     @property

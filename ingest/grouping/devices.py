@@ -163,25 +163,27 @@ def apply_updates(rows: Rows, columns: Columns, newest: Mask, product_of: Number
 
 
 def apply_inventories(rows: Rows, columns: Columns, newest: Mask, product_of: Numbers, kept: Mask) -> None:
-    """Apply the sets of versions that check-ins carry; equal sets are applied together.
+    """Apply the sets of versions that check-ins carry, one product of each at a time.
 
-    Of a set with more products than a row has room for, those under watch come first.
+    Most say again what was listed before, which changes nothing. Of a set with more products than a row has room for, those under watch come first.
     """
     carried = np.flatnonzero(columns.inventory)
     if len(carried) == 0:
         return
-    part, numbers = rows[carried], columns.inventory[carried]
-    at, newest = columns.at[carried], newest[carried]
-    for number in np.unique(numbers).tolist():
-        which = np.flatnonzero(numbers == number)
-        some = part[which]
-        updates = sorted(columns.sets[number], key=lambda update: not kept[product_of[update]])
-        for update in updates[:SLOTS]:
-            every = np.full(len(some), update, np.uint16)
-            slot = slot_of(some, product_of[every], product_of, kept)
-            set_on_disk(some, slot, every, at[which], LISTED, newest[which])
-        part[which] = some
-    rows[carried] = part
+    listed = np.zeros((len(columns.sets), SLOTS), np.uint16)
+    for number, updates in enumerate(columns.sets):
+        first = sorted(updates, key=lambda update: not kept[product_of[update]])[:SLOTS]
+        listed[number, : len(first)] = first
+    for turn in range(SLOTS):
+        update = listed[columns.inventory[carried], turn]
+        part, at = rows[carried], columns.at[carried]
+        held = (part["update"] == update[:, None]) & ((part["state"] & LISTED) != 0) & (part["since"] <= at[:, None])
+        tells = np.flatnonzero((update != 0) & ~held.any(axis=1))
+        if len(tells):
+            part, update, places = part[tells], update[tells], carried[tells]
+            slot = slot_of(part, product_of[update], product_of, kept)
+            set_on_disk(part, slot, update, at[tells], LISTED, newest[places])
+            rows[places] = part
 
 
 def updates_at(rows: Rows, at: Numbers) -> Numbers:

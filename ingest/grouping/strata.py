@@ -4,7 +4,7 @@ Counted in the same pass over the rows as the tables, so that a minute costs one
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,11 @@ class Counted(Protocol):
 
     def places(
         self,
-        base: npt.NDArray[np.int32],
-        members: npt.NDArray[np.uint64],
-        exposed: npt.NDArray[np.uint64],
+        base: npt.NDArray[np.int16],
+        members: npt.NDArray[Any],
+        exposed: npt.NDArray[Any],
         crashed: npt.NDArray[np.uint32],
-    ) -> npt.NDArray[np.int32]:
+    ) -> npt.NDArray[np.int16]:
         """Return each device's place, -1 where it is not at risk."""
         ...
 
@@ -47,9 +47,9 @@ class Minute:
 
     def add(
         self,
-        base: npt.NDArray[np.int32],
-        members: npt.NDArray[np.uint64],
-        exposed: npt.NDArray[np.uint64],
+        base: npt.NDArray[np.int16],
+        members: npt.NDArray[Any],
+        exposed: npt.NDArray[Any],
         crashed: npt.NDArray[np.uint32],
         watched: Sequence[Counted],
     ) -> None:
@@ -57,7 +57,7 @@ class Minute:
         for one in watched:
             places = one.places(base, members, exposed, crashed)
             table = self.tables.setdefault(one.notice.rollout, np.zeros(PLACES, np.int64))
-            table += np.bincount(places[places >= 0], minlength=PLACES)
+            table += np.bincount(places + 1, minlength=PLACES + 1)[1:]
 
 
 class Minutes:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ingest.clock import DrivenClock
+from ingest.events import Report
 from ingest.grouping.partition import Partition
 from ingest.grouping.stage import GroupingSettings, GroupingStage
 from ingest.log.interface import Entry, TopicPartition
@@ -161,7 +162,7 @@ def test_each_device_crashes_once_since_the_origin() -> None:
     run.to(T0 + 2 * SECOND)
     run.append(run.world.notices(T0 + 3 * SECOND))
     run.to(T0 + 4 * SECOND)
-    crashes = [
+    crashes: list[Report] = [
         run.world.bsod(1, T0 + 5 * SECOND),
         run.world.bsod(1, T0 + 6 * SECOND),
         run.world.boot_loop(1, T0 + 7 * SECOND),
@@ -218,7 +219,7 @@ def test_silent_devices_are_told_against_their_minute() -> None:
     minute = (T0 // 60_000 + 1) * 60_000
     run.append(run.world.notices(T0 + SECOND))
     run.to(minute)
-    reports = [run.world.offered(d, minute + SECOND) for d in range(6)]
+    reports: list[Report] = [run.world.offered(d, minute + SECOND) for d in range(6)]
     reports += [run.world.check_in(d, minute + SECOND) for d in range(6, 12)]
     run.append(run.world.batches("activity", reports, minute + SECOND))
     for at in range(minute + 20 * SECOND, minute + 17 * 60 * SECOND, 20 * SECOND):
