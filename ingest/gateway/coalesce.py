@@ -12,10 +12,12 @@ lies before it in each partition; ticks never go back.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
+from ingest.activity import ActivityBuffer
 from ingest.clock import Clock
 from ingest.events import Report
 from ingest.gateway.discovery import RolloutBook
@@ -30,6 +32,7 @@ from ingest.outcome import Refusal
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
+B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +55,21 @@ class _Waiter:
 
 
 @dataclass(slots=True)
-class _Side:
+class _Side(Generic[B]):
     """Buffers of one device topic, by partition, and who waits for them."""
 
-    partitions: int
-    buffers: list[list[Report]] = field(init=False)
+    make: Callable[[], list[B]]
+    buffers: list[B] = field(init=False)
     count: int = 0
     size_bytes: int = 0
     waiters: list[_Waiter] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.buffers = [[] for _ in range(self.partitions)]
+        self.buffers = self.make()
 
-    def take(self) -> "_Side":
+    def take(self) -> "_Side[B]":
         """Return what is held and start afresh."""
-        taken = _Side(self.partitions)
+        taken = _Side(self.make)
         taken.buffers, self.buffers = self.buffers, taken.buffers
         taken.count, self.count = self.count, 0
         taken.size_bytes, self.size_bytes = self.size_bytes, 0
@@ -105,8 +108,8 @@ class Coalescer:
         self._pseudonyms = pseudonyms
         self._limits = limits
         partitions = writer.topics.device_partitions
-        self._activity = _Side(partitions)
-        self._crashes = _Side(partitions)
+        self._activity = _Side(lambda: [ActivityBuffer(REPORTS_PER_RECORD_MAX) for _ in range(partitions)])
+        self._crashes: _Side[list[Report]] = _Side(lambda: [[] for _ in range(partitions)])
         self._full = REPORTS_PER_RECORD_MAX * partitions
         self._announcements: list[Announcement] = []
         self._flush_waiters: list[_Waiter] = []
@@ -164,8 +167,10 @@ class Coalescer:
         waiter = _Waiter(self._loop.create_future(), bool(routed.activity) + bool(routed.crashes))
         self.pending_reports += len(reports)
         self.pending_bytes += size_bytes
-        side = activity if routed.activity else crashes
-        side.size_bytes += size_bytes
+        if routed.activity:
+            activity.size_bytes += size_bytes
+        else:
+            crashes.size_bytes += size_bytes
         if routed.activity:
             activity.count += routed.activity
             activity.waiters.append(waiter)
@@ -244,7 +249,7 @@ class Coalescer:
                 logger.info("the clock has caught up with the last tick")
 
     @staticmethod
-    def _join(job: _Job, side: _Side) -> Sequence[list[Report]]:
+    def _join(job: _Job, side: _Side[B]) -> Sequence[B]:
         job.reports += side.count
         job.size_bytes += side.size_bytes
         job.waiters = job.waiters + side.waiters if job.waiters else side.waiters

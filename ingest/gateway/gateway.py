@@ -120,9 +120,7 @@ class Gateway:
         )
         self._throttle = Throttle(clock, settings.tenant_reports_per_second_max)
         self.book = RolloutBook(clock, metrics, settings.discovered_per_tenant_max)
-        # A driven lane's time stands still between drives: waiting for company by the wall clock would only cost speed.
-        linger_ms = 0 if isinstance(clock, DrivenClock) else settings.linger_ms
-        limits = CoalesceLimits(settings.pending_reports_max, settings.pending_bytes_max, linger_ms)
+        limits = CoalesceLimits(settings.pending_reports_max, settings.pending_bytes_max, settings.linger_ms)
         writer = RecordWriter(topics, settings.gateway_name)
         self._coalescer = Coalescer(log, writer, clock, metrics, self.book, self._pseudonyms, limits)
         self._started = False
@@ -202,7 +200,7 @@ class Gateway:
         wanted = (
             {principal.tenant: len(parsed.reports)}
             if principal.tenant
-            else Counter(report.tenant for report in parsed.reports)
+            else Counter([report.tenant for report in parsed.reports])
         )
         granted = {tenant: self._throttle.take(tenant, count) for tenant, count in wanted.items()}
         if granted == wanted:

@@ -11,6 +11,7 @@ NDJSON keeps the damage to a line.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import sub
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,6 +30,8 @@ _VALID_REPORT_BYTES_MIN = 130
 _COMMAS_PER_REPORT_MAX = 200
 _BLANK_LINES_FACTOR = 2
 _NUL_ESCAPE = b"\\u0000"
+# The longest name that every report has: long names are found faster.
+_NAME_IN_EACH = b'"form_factor"'
 _SPACE = b" \t\r\n"
 
 _array_decoder = msgspec.json.Decoder(list[Report])
@@ -134,12 +137,32 @@ def _texts_fine(body: bytes, ndjson: bool, count: int, limits: ParseLimits) -> b
 
     Ordinary posts hold no backslash, and looking for one byte costs next to nothing.
     """
-    if b"\\" in body and _NUL_ESCAPE in body:
+    escaped = b"\\" in body
+    if escaped and _NUL_ESCAPE in body:
         return False
     if len(body) - _VALID_REPORT_BYTES_MIN * (count - 1) <= limits.report_bytes_max:
         return True
-    texts: Sequence[bytes | msgspec.Raw] = body.split(b"\n") if ndjson else _raw_decoder.decode(body)
+    if ndjson:
+        return max(map(len, body.split(b"\n"))) <= limits.report_bytes_max
+    if not escaped and _evenly_spread(body, count, limits.report_bytes_max):
+        return True
+    texts = _raw_decoder.decode(body)
     return all(len(memoryview(text)) <= limits.report_bytes_max for text in texts)
+
+
+def _evenly_spread(body: bytes, count: int, report_bytes_max: int) -> bool:
+    """Prove, where it is easy, that no report of an array is too large, at a fourth of the cost of measuring each.
+
+    Where nothing is escaped each of the `count` reports holds the name of a field it can't do without literally; if
+    the body holds it no oftener, each holds it once. If moreover each third of the largest size, from the body's first
+    byte on, holds the name, then a report, which reaches at most from the name before its own to the name after its
+    own, is smaller than three thirds.
+    """
+    third = report_bytes_max // 3
+    if third < len(_NAME_IN_EACH) or body.count(_NAME_IN_EACH) != count:
+        return False
+    # What the last step leaves at the body's end is shorter than a third.
+    return all(body.find(_NAME_IN_EACH, at, at + third) >= 0 for at in range(0, len(body) - third, third))
 
 
 def _all_fine(reports: list[Report], window: _Window) -> bool:
@@ -147,9 +170,11 @@ def _all_fine(reports: list[Report], window: _Window) -> bool:
     if not reports:
         return True
     times = [report.at_ms for report in reports]
-    if min(times) < window.from_ms or max(times) > window.to_ms:
+    earliest = min(times)
+    if earliest < window.from_ms or max(times) > window.to_ms:
         return False
-    if any(report.boot_at_ms - report.at_ms > BOOT_SKEW_MS for report in reports):
+    boots = [report.boot_at_ms for report in reports]
+    if max(boots) - earliest > BOOT_SKEW_MS and max(map(sub, boots, times)) > BOOT_SKEW_MS:
         return False
     return (
         {report.schema for report in reports} <= SCHEMAS_READ

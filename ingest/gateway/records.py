@@ -5,11 +5,11 @@ them, then the tick that says nothing older is to come. The invariant: a batch h
 and no record holds more than `REPORTS_PER_RECORD_MAX` reports or, where it can be split, more than `RECORD_BYTES_MAX`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeVar
 
-from ingest.activity import Activity, pack
+from ingest.activity import ActivityBatch, ActivityBuffer, pack, unpack
 from ingest.events import Batch, Report, RolloutNotice, Tick, encoder
 from ingest.log.interface import Entry
 from ingest.rollouts import Rollout
@@ -18,6 +18,7 @@ from ingest.topics import Topics
 REPORTS_PER_RECORD_MAX = 4000
 RECORD_BYTES_MAX = 1 << 20
 PUSHED_PER_NOTICE_MAX = 4000
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,10 @@ class Announcement:
 
 @dataclass(slots=True)
 class Flush:
-    """What one atomic append carries: lists of reports by partition, announcements and a tick."""
+    """What one atomic append carries: reports by partition, announcements and a tick."""
 
     received_at_ms: int
-    activity: Sequence[list[Report]] = ()
+    activity: Sequence[ActivityBuffer] = ()
     crashes: Sequence[list[Report]] = ()
     announcements: list[Announcement] = field(default_factory=list)
     tick_at_ms: int | None = None
@@ -75,31 +76,31 @@ class RecordWriter:
         entries: list[Entry] = []
         for announcement in flush.announcements:
             entries.extend(self._announce(announcement))
-        for word, partitions in (("activity", flush.activity), ("crashes", flush.crashes)):
-            topic = self.topics.name(word)
-            for partition, reports in enumerate(partitions):
-                values = self._batches(word, reports, flush.received_at_ms)
-                entries.extend(Entry(topic, partition, None, value) for value in values)
+        topic = self.topics.name("activity")
+        for partition, buffer in enumerate(flush.activity):
+            for batch in buffer.batches(self.gateway, flush.received_at_ms):
+                entries.extend(Entry(topic, partition, None, value) for value in self._columns(batch))
+        topic = self.topics.name("crashes")
+        for partition, reports in enumerate(flush.crashes):
+            values = self._rows(reports, flush.received_at_ms)
+            entries.extend(Entry(topic, partition, None, value) for value in values)
         if flush.tick_at_ms is not None:
             entries.extend(self._ticks(flush.tick_at_ms))
         return entries
 
-    def _batches(self, word: str, reports: list[Report], received_at_ms: int) -> Iterator[bytes]:
-        for start in range(0, len(reports), REPORTS_PER_RECORD_MAX):
-            yield from self._fit(word, reports[start : start + REPORTS_PER_RECORD_MAX], received_at_ms)
-
-    def _fit(self, word: str, reports: list[Report], received_at_ms: int) -> Iterator[bytes]:
-        """Encode (activity by columns, crashes by rows), and halve what came out too large, which is rare."""
-        if word == "activity":
-            value = encoder.encode(pack(cast("list[Activity]", reports), self.gateway, received_at_ms))
-        else:
-            value = encoder.encode(Batch(gateway=self.gateway, received_at_ms=received_at_ms, reports=reports))
-        if len(value) <= RECORD_BYTES_MAX or len(reports) == 1:
+    def _columns(self, batch: ActivityBatch) -> Iterator[bytes]:
+        value = encoder.encode(batch)
+        if len(value) <= RECORD_BYTES_MAX or len(batch) == 1:
             yield value
-            return
-        middle = len(reports) // 2
-        yield from self._fit(word, reports[:middle], received_at_ms)
-        yield from self._fit(word, reports[middle:], received_at_ms)
+        else:
+            yield from _fit(unpack(batch), lambda part: pack(part, self.gateway, batch.received_at_ms))
+
+    def _rows(self, reports: list[Report], received_at_ms: int) -> Iterator[bytes]:
+        for start in range(0, len(reports), REPORTS_PER_RECORD_MAX):
+            part = reports[start : start + REPORTS_PER_RECORD_MAX]
+            yield from _fit(
+                part, lambda part: Batch(gateway=self.gateway, received_at_ms=received_at_ms, reports=list(part))
+            )
 
     def _ticks(self, at_ms: int) -> Iterator[Entry]:
         value = encoder.encode(Tick(gateway=self.gateway, at_ms=at_ms))
@@ -123,6 +124,17 @@ class RecordWriter:
                 for start in range(0, len(names), PUSHED_PER_NOTICE_MAX):
                     part = names[start : start + PUSHED_PER_NOTICE_MAX]
                     yield Entry(topic, partition, None, encoder.encode(_notice(rollout, part, pushed.from_ms)))
+
+
+def _fit(reports: Sequence[R], batch_of: Callable[[Sequence[R]], ActivityBatch | Batch]) -> Iterator[bytes]:
+    """Encode a batch, and halve what came out too large, which is rare."""
+    value = encoder.encode(batch_of(reports))
+    if len(value) <= RECORD_BYTES_MAX or len(reports) == 1:
+        yield value
+        return
+    middle = len(reports) // 2
+    yield from _fit(reports[:middle], batch_of)
+    yield from _fit(reports[middle:], batch_of)
 
 
 def _notice(rollout: Rollout, pushed: Sequence[str] = (), from_ms: int = 0) -> RolloutNotice:

@@ -7,9 +7,10 @@ name, each carries its tenant, and each lies in the partition of its pseudonym.
 from collections.abc import Sequence, Set
 from typing import NamedTuple
 
+from ingest.activity import ActivityBuffer
 from ingest.events import CheckIn, Installed, Offered, Report
 from ingest.gateway.pseudonym import Pseudonyms
-from ingest.topics import partition_of
+from ingest.topics import partitions_of
 
 Update = tuple[str, str, str]
 _UPDATES = (Offered, Installed)
@@ -28,33 +29,23 @@ def route(
     tenant: str,
     pseudonyms: Pseudonyms,
     seen: Set[Update],
-    activity: Sequence[list[Report]],
+    activity: Sequence[ActivityBuffer],
     crashes: Sequence[list[Report]],
 ) -> Routed:
-    """Append each report to its partition's list.
+    """Append each report to its partition's buffer.
 
     Args:
         reports: checked reports, changed in place: `device` becomes the pseudonym, `tenant` is filled in.
         tenant: the tenant of reports that name none.
         pseudonyms: the installation's.
         seen: (vendor, product, version) of rollouts known already.
-        activity: a list for each partition, appended to.
-        crashes: likewise, for crash reports.
+        activity: a buffer for each partition, appended to.
+        crashes: a list for each partition, for crash reports.
     """
-    partitions = len(activity)
+    names = _rename(reports, tenant, pseudonyms)
     newcomers: list[Offered | Installed] = []
     crashed = 0
-    last = tenant
-    base = pseudonyms.base(tenant)
-    for report in reports:
-        if report.tenant and report.tenant != last:
-            last = report.tenant
-            base = pseudonyms.base(last)
-        report.tenant = last
-        state = base.copy()
-        state.update(report.device.encode())
-        report.device = name = state.hexdigest()
-        partition = partition_of(name, partitions)
+    for report, partition in zip(reports, partitions_of(names, len(activity)), strict=True):
         if isinstance(report, CheckIn):
             activity[partition].append(report)
         elif isinstance(report, _UPDATES):
@@ -65,3 +56,22 @@ def route(
             crashes[partition].append(report)
             crashed += 1
     return Routed(len(reports) - crashed, crashed, newcomers)
+
+
+def _rename(reports: Sequence[Report], tenant: str, pseudonyms: Pseudonyms) -> list[str]:
+    """Give each report its pseudonym and its tenant, and return the pseudonyms."""
+    names = []
+    last = tenant
+    base = pseudonyms.base(tenant)
+    for report in reports:
+        named = report.tenant
+        if not named:
+            report.tenant = named = tenant
+        if named != last:
+            last = named
+            base = pseudonyms.base(named)
+        state = base.copy()
+        state.update(report.device.encode())
+        report.device = name = state.hexdigest()
+        names.append(name)
+    return names

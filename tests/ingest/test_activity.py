@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.activity import Activity, ActivityBatch, Texts, activity_decoder, column, pack, unpack
+from ingest.activity import (
+    Activity,
+    ActivityBatch,
+    ActivityBuffer,
+    Texts,
+    UpdateName,
+    activity_decoder,
+    column,
+    pack,
+    unpack,
+)
 from ingest.events import TIME_MAX_MS, TIME_MIN_MS, CheckIn, Installed, Offered, encoder
 
 AT_MS = 1_721_362_140_000
@@ -65,6 +75,56 @@ def test_what_is_packed_comes_out_again(reports: list[Activity]) -> None:
     assert isinstance(read, ActivityBatch)
     assert len(read) == len(reports)
     assert unpack(read) == reports
+
+
+def texts_one_by_one(values: list[str]) -> Texts:
+    words = list(dict.fromkeys(values))
+    return Texts(words, [words.index(value) for value in values] if len(words) > 1 else [])
+
+
+def packed_column_by_column(reports: list[Activity]) -> ActivityBatch:
+    """What `pack` has to give, said as plainly as it can be."""
+    changes = [report for report in reports if not isinstance(report, CheckIn)]
+    names = [(report.vendor, report.product, report.update_kind, report.version) for report in changes]
+    listing = [(n, list(r.versions.items())) for n, r in enumerate(reports) if isinstance(r, CheckIn) and r.versions]
+    inventories = [items for at, (_, items) in enumerate(listing) if items not in [one for _, one in listing[:at]]]
+    updates = list(dict.fromkeys(names))
+    return ActivityBatch(
+        gateway="g",
+        received_at_ms=AT_MS,
+        devices="".join(report.device for report in reports),
+        kinds="".join({CheckIn: "c", Offered: "o", Installed: "i"}[type(report)] for report in reports),
+        seq=[report.seq for report in reports],
+        at_ms=[report.at_ms for report in reports],
+        boot_at_ms=[report.boot_at_ms for report in reports],
+        os_build=texts_one_by_one([report.os_build for report in reports]),
+        form_factor=texts_one_by_one([report.form_factor for report in reports]),
+        model=texts_one_by_one([report.model for report in reports]),
+        ring=texts_one_by_one([report.ring for report in reports]),
+        site=texts_one_by_one([report.site for report in reports]),
+        tenant=texts_one_by_one([report.tenant for report in reports]),
+        updates=[UpdateName(*name) for name in updates],
+        changed=[updates.index(name) for name in names],
+        changed_boots=[report.boot_id for report in changes],
+        inventories=[dict(items) for items in inventories],
+        listed_at=[place for place, _ in listing],
+        listed=[inventories.index(items) for _, items in listing],
+    )
+
+
+@given(REPORTS, st.integers(1, 31))
+def test_a_buffer_gives_the_bytes_that_packing_gives(reports: list[Activity], reports_max: int) -> None:
+    """Also when it is used again, as it is after each flush."""
+    parts = [reports[start : start + reports_max] for start in range(0, len(reports), reports_max)]
+    buffer = ActivityBuffer(reports_max)
+    for _ in range(2):
+        for report in reports:
+            buffer.append(report)
+        batches = buffer.batches("g", AT_MS)
+        assert [encoder.encode(batch) for batch in batches] == [
+            encoder.encode(packed_column_by_column(part)) for part in parts
+        ]
+    assert encoder.encode(pack(reports, "g", AT_MS)) == encoder.encode(packed_column_by_column(reports))
 
 
 @given(REPORTS)

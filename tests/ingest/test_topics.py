@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.topics import LIVE_LANE, TOPICS, Spread, Topics, keyed_partition_of, partition_of
+from ingest.topics import LIVE_LANE, TOPICS, Spread, Topics, keyed_partition_of, partition_of, partitions_of
 
 # Golden: these may never change, for a device that moves to another partition is two devices.
 DEVICES = [
@@ -31,6 +31,12 @@ LANES = st.from_regex(r"[a-z][a-z0-9-]{0,30}", fullmatch=True)
 @pytest.mark.parametrize(("pseudonym", "partitions", "partition"), DEVICES)
 def test_the_partition_of_a_device_is_the_golden_one(pseudonym: str, partitions: int, partition: int) -> None:
     assert partition_of(pseudonym, partitions) == partition
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=20), st.integers(1, 1024))
+def test_many_devices_have_the_partitions_that_each_has(devices: list[int], partitions: int) -> None:
+    names = [f"{device:016x}" for device in devices]
+    assert partitions_of(names, partitions) == [partition_of(name, partitions) for name in names]
 
 
 @pytest.mark.parametrize(("key", "partitions", "partition"), KEYS)

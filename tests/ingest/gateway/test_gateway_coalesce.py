@@ -66,14 +66,15 @@ def test_many_small_posts_become_few_appends_and_records(tmp_path: Path) -> None
 
 
 def test_activity_lingers_and_crashes_do_not(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, linger_ms=300)
+    rig = Rig(tmp_path, clock=WallClock(), linger_ms=300, tick_ms=10_000)
+    now_ms = rig.clock.now_ms()
 
     async def post() -> None:
         await rig.gateway.start()
         loop = asyncio.get_running_loop()
         started = loop.time()
-        calm = asyncio.create_task(rig.gateway.post(encoder.encode(check_in(1)), False, ACME))
-        await rig.gateway.post(encoder.encode(bsod(2)), False, ACME)
+        calm = asyncio.create_task(rig.gateway.post(encoder.encode(check_in(1, at_ms=now_ms)), False, ACME))
+        await rig.gateway.post(encoder.encode(bsod(2, at_ms=now_ms)), False, ACME)
         crash_seconds = loop.time() - started
         assert not calm.done()
         assert not rig.reports("activity")

@@ -3,10 +3,11 @@
 import random
 from collections import Counter
 
+import msgspec
 import pytest
 
 from ingest.events import encoder, report_decoder
-from ingest.gateway.parse import Parsed, ParseLimits, parse
+from ingest.gateway.parse import Parsed, ParseLimits, _evenly_spread, parse
 from ingest.gateway.refusal import RequestRefusedError
 from ingest.outcome import Outcome
 from support.gateway_rig import ACME, COLLECTOR, NOW_MS, bsod, check_in, installed, offered
@@ -166,3 +167,35 @@ def test_random_bytes_are_refused_and_never_raise_anything_else() -> None:
             except RequestRefusedError as refusal:
                 statuses.add(refusal.status)
     assert statuses == {400}
+
+
+def spread_post(chance: random.Random) -> bytes:
+    """Return an array in which some reports are near the largest size or past it, stuffed in ways that mislead."""
+    items = []
+    share = chance.choice([0, 0.03, 0.3])
+    for number in range(chance.randint(1, 40)):
+        text = encoder.encode(check_in(number))
+        if chance.random() < share:
+            size = chance.choice([300, 650, 900, 1000, 1010, 1300, 2500])
+            name = chance.choice([b"z", b"form_factor", b"form_factor"])
+            value = chance.choice([b'"%s"' % (b"y" * size), b'[%s"form_factor"]' % (b'"form_factor",' * (size // 14))])
+            text = text[:-1] + b',"%s":%s}' % (name, value)
+            if name == b"form_factor":  # the last one counts, so the stuffing has to be the first
+                text = b'{"kind":"check_in","z":{"form_factor":%s},' % value + encoder.encode(check_in(number))[19:]
+        items.append(chance.choice([b"", b" " * 700]) * (chance.random() < share) + text)
+    return b"[" + b",".join(items) + b"]"
+
+
+def test_reports_too_large_are_found_wherever_they_hide() -> None:
+    """The short cut that proves a post free of them never does so of one that is not."""
+    chance = random.Random(291)
+    limits = ParseLimits(report_bytes_max=1024)
+    seen: Counter[bool] = Counter()
+    for _ in range(1500):
+        body = spread_post(chance)
+        sizes = [len(memoryview(item)) for item in msgspec.json.decode(body, type=list[msgspec.Raw])]
+        parsed = parse(body, False, limits, NOW_MS, ACME)
+        assert [item.place for item in parsed.refused] == [at for at, size in enumerate(sizes) if size > 1024]
+        assert {item.reason for item in parsed.refused} <= {Outcome.TOO_LARGE}
+        seen[_evenly_spread(body, len(sizes), 1024)] += 1
+    assert min(seen[True], seen[False]) > 100
