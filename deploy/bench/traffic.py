@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
+from ingest.activity import ActivityBuffer
 from ingest.events import Bsod, CheckIn, DiskVersion, Frame, Installed, Offered, Report
-from ingest.gateway.records import Flush, RecordWriter
+from ingest.gateway.records import REPORTS_PER_RECORD_MAX, Flush, RecordWriter
 from ingest.log.interface import Entry
 from ingest.topics import Topics, partition_of
 
@@ -88,11 +89,14 @@ def entries_of(
     topics: Topics, gateway: str, reports: Sequence[Report], received_at_ms: int, tick_at_ms: int | None
 ) -> list[Entry]:
     """Return the log entries that the gateway's own writer makes of the reports, with ticks."""
-    activity: list[list[Report]] = [[] for _ in range(topics.device_partitions)]
+    activity = [ActivityBuffer(REPORTS_PER_RECORD_MAX) for _ in range(topics.device_partitions)]
     crashes: list[list[Report]] = [[] for _ in range(topics.device_partitions)]
     for report in reports:
-        side = crashes if isinstance(report, Bsod) else activity
-        side[partition_of(report.device, topics.device_partitions)].append(report)
+        partition = partition_of(report.device, topics.device_partitions)
+        if isinstance(report, Offered | Installed | CheckIn):
+            activity[partition].append(report)
+        else:
+            crashes[partition].append(report)
     flush = Flush(received_at_ms, activity=activity, crashes=crashes, tick_at_ms=tick_at_ms)
     return RecordWriter(topics, gateway).entries(flush)
 
