@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from starlette.applications import Starlette
 
 from deploy.embedded.pipeline import Pipeline
 from deploy.embedded.progress import PipelineProgress
-from detectors.policy import PolicyError
+from detectors.policy import Policies, PolicyError
 from detectors.policy import load as load_policy
 from detectors.stage import DetectionStage
 from ingest.clock import Clock, DrivenClock, WallClock
@@ -77,17 +78,12 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
     """
     data = Path(settings.data_dir)
     data.mkdir(parents=True, exist_ok=True)
-    try:
-        topics = Topics(settings.lane, settings.device_partitions)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from error
-    try:
-        policies = load_policy(Path(settings.policy_file) if settings.policy_file else None)
-        pseudonym_key = load_key(data / "pseudonym.key")
-    except (PolicyError, PseudonymKeyError) as error:
-        raise ConfigurationError(str(error)) from error
+    topics, policies, pseudonym_key = _read(settings, data)
     metrics, wall = Metrics(), WallClock()
-    clock: Clock = wall if settings.lane == LIVE_LANE else DrivenClock()
+    clock: Clock = wall
+    if settings.lane != LIVE_LANE:
+        # A driven lane's time stands still between drives: waiting for company by the wall clock only costs speed.
+        clock, settings = DrivenClock(), msgspec.structs.replace(settings, linger_ms=0)
     tokens, keys = TokenBook.load(data / "tokens.toml"), KeyFiles(data)
     signer = keys.signer()
     log = EmbeddedLog(data / "log", topic_specs(topics), wall)
@@ -101,25 +97,12 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         subscribers_max=settings.stream_subscribers_max,
         queue_max=settings.stream_queue_max,
     )
-    grouping = _grouping(settings, topics, log, wall, metrics)
-    detection = DetectionStage(
-        topics,
-        0,
-        policies,
-        blind_seconds=settings.blind_seconds,
-        silence_seconds=settings.silence_seconds,
-        activity_late_seconds=settings.activity_late_seconds,
-        snapshot_seconds=settings.snapshot_seconds,
-        metrics=metrics,
-    )
-    state = TopicPartition(topics.name("detection"), 0)
-    switches = TopicPartition(topics.name("switches"), 0)
     signals = SignalsStage(log, topics, 0, signer, keys.public(), wall, metrics)
     pipeline = Pipeline(
         log,
-        grouping,
-        (detection, Owner(log, "detection/0", "detection", detection, state, wall)),
-        [Owner(log, "signals/0", "signals", signals, switches, wall)],
+        _grouping(settings, topics, log, wall, metrics),
+        _detection(settings, topics, log, wall, metrics, policies),
+        [Owner(log, "signals/0", "signals", signals, TopicPartition(topics.name("switches"), 0), wall)],
         wall,
         metrics,
         blind_seconds=settings.blind_seconds if settings.lane == LIVE_LANE else None,
@@ -142,6 +125,33 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         sink=sink,
         query_app=query_app,
     )
+
+
+def _read(settings: Settings, data: Path) -> tuple[Topics, Policies, bytes]:
+    """Read what a person may have got wrong."""
+    try:
+        topics = Topics(settings.lane, settings.device_partitions)
+        policies = load_policy(Path(settings.policy_file) if settings.policy_file else None)
+        return topics, policies, load_key(data / "pseudonym.key")
+    except (ValueError, PolicyError, PseudonymKeyError) as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def _detection(
+    settings: Settings, topics: Topics, log: EmbeddedLog, clock: Clock, metrics: Metrics, policies: Policies
+) -> tuple[DetectionStage, Owner]:
+    stage = DetectionStage(
+        topics,
+        0,
+        policies,
+        blind_seconds=settings.blind_seconds,
+        silence_seconds=settings.silence_seconds,
+        activity_late_seconds=settings.activity_late_seconds,
+        snapshot_seconds=settings.snapshot_seconds,
+        metrics=metrics,
+    )
+    state = TopicPartition(topics.name("detection"), 0)
+    return stage, Owner(log, "detection/0", "detection", stage, state, clock)
 
 
 def _grouping(

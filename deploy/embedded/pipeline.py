@@ -135,7 +135,7 @@ class Pipeline:
     def _turn(self) -> None:
         try:
             watermark_ms = self._grouping.watermark_ms
-            moved = [owner.step(0.0) for owner in self._owners.values()]
+            moved = [self._step(name, owner) for name, owner in self._owners.items()]
             if any(moved):
                 self._watch_backlog()
                 return
@@ -148,6 +148,13 @@ class Pipeline:
         self._watch_backlog()
         self._watch_blindness()
         self._log.wait(self._positions(), WAIT_SECONDS)
+
+    def _step(self, name: str, owner: Owner) -> bool:
+        started = time.perf_counter()
+        moved = owner.step(0.0)
+        if moved:
+            self._metrics.observe("stage_step_seconds", time.perf_counter() - started, stage=name)
+        return moved
 
     def _positions(self) -> dict[TopicPartition, int]:
         wanted = set(self._grouping.wants())

@@ -17,9 +17,10 @@ from pathlib import Path
 from deploy.embedded.parts import Parts, build
 from deploy.embedded.servers import Listener
 from ingest.gateway.tenants import Role
+from ingest.log.interface import LogUnavailableError
 from ingest.settings import Settings
 
-MAINTAIN_SECONDS = 5.0
+MAINTAIN_SECONDS = 1.0
 START_SECONDS_MAX = 120.0
 SWITCH_SECONDS = 0.0005
 
@@ -126,7 +127,11 @@ class Embedded:
 
     def _maintain(self) -> None:
         while not self._stopping.wait(MAINTAIN_SECONDS):
-            self.parts.log.maintain()
+            try:
+                self.parts.log.maintain()
+                self.parts.metrics.set("log_bytes", self.parts.log.disk_bytes())
+            except LogUnavailableError as error:
+                logger.warning("the log can't be maintained now, trying again: %s", error)
 
 
 class RunningEmbedded:
