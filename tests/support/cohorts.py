@@ -8,7 +8,7 @@ import numpy as np
 
 from detectors.policy import Policies, load
 from detectors.stage import DetectionStage
-from detectors.verdict import Verdict, verdict_decoder
+from detectors.verdict import DecisionWord, Verdict, verdict_decoder
 from ingest.events import encoder
 from ingest.log.interface import Entry, Record, TopicPartition
 from ingest.rollouts import Bound, Ring, Rollout, rollout_id
@@ -204,3 +204,24 @@ class Harness:
     def latest(self) -> Verdict:
         """Return the latest verdict."""
         return verdict_decoder.decode(self.verdicts[-1])
+
+
+def steady(exposed: int = 1000, control: int = 9000, partition: int = 0) -> Step:
+    """Return a partition's first step, naming the counts of one cell."""
+    return step(
+        partition,
+        0,
+        T0 + 250,
+        window(full=True, at_risk=[AtRisk(CELLS[0], 0, exposed, control)], exposed_total=exposed),
+    )
+
+
+def crashes(count: int, number: int = 1, since_ms: int = T0 + 250, exposed: int = 1, tenants: int = 3) -> Step:
+    """Return the step after `since_ms` of partition 0 with some crashes."""
+    found = [crash(since_ms + 5 + i, exposed, CELLS[0], i % tenants) for i in range(count)]
+    return step(0, since_ms, since_ms + 250, window(crashes=found, crash_total=number - 1 + count, exposed_total=1000))
+
+
+def killed_at(harness: Harness) -> int | None:
+    """Return how many exposed crashes the first kill had seen; None without a kill."""
+    return next((v.evidence.crashes_exposed for v in harness.said() if v.decision is DecisionWord.KILL), None)

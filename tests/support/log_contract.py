@@ -2,6 +2,8 @@
 
 A back end subclasses `LogContract` and says in the `backend` fixture how it is opened. What it cannot do on demand it
 declares in its `Capabilities`; the tests that need it are then skipped by name.
+
+Longer than 400 lines because it is one contract: a back end inherits one class and is held to all of it.
 """
 
 import random
