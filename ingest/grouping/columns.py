@@ -317,6 +317,8 @@ def _times(
     low, high = min(at.min(), boot_at.min()), max(at.max(), boot_at.max(), received_at_ms)
     if low < TIME_MIN_MS or high > TIME_MAX_MS or received_at_ms < TIME_MIN_MS:
         raise ValueError(f"times from {low} to {high} ms are not milliseconds since the epoch")
+    if len(at) != len(boot_at):
+        raise ValueError(f"{len(boot_at)} boot times for {len(at)} reports")
     at = np.minimum(at, received_at_ms) // 1000
     return at.astype(np.uint32), np.minimum(boot_at // 1000, at).astype(np.uint32)
 

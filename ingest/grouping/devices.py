@@ -165,7 +165,8 @@ def apply_updates(rows: Rows, columns: Columns, newest: Mask, product_of: Number
 def apply_inventories(rows: Rows, columns: Columns, newest: Mask, product_of: Numbers, kept: Mask) -> None:
     """Apply the sets of versions that check-ins carry, one product of each at a time.
 
-    Most say again what was listed before, which changes nothing. Of a set with more products than a row has room for, those under watch come first.
+    Most say again what was listed before, which changes nothing. Of a set with more products than a row has room for,
+    those under watch come first.
     """
     carried = np.flatnonzero(columns.inventory)
     if len(carried) == 0:
