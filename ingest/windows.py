@@ -93,7 +93,8 @@ class CohortWindow(msgspec.Struct, kw_only=True):
         heard: minute strata for silence, when the step passes a minute.
         crash_total: first crashes admitted since the origin in both arms, this step included: a check on the chain.
         exposed_total: devices exposed now, at risk or not.
-        pending: crashes of this rollout's product read but not yet evidence: the activity watermark is behind them.
+        pending: crashes of this partition, of whatever product, read but not yet evidence: the activity watermark is
+            behind them.
     """
 
     rollout: str
