@@ -31,6 +31,8 @@ _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 # Inflating a larger body on the event loop would hold up every other post.
 _INLINE_BYTES_MAX = 65536
 _encode = msgspec.json.Encoder().encode
+# What nearly every post is told: formatting costs a third of encoding.
+_TAKEN = b'{"accepted":%d,"refused":[],"next_check_in_s":%d}'
 _JSON_HEADER = (b"content-type", b"application/json")
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -144,7 +146,8 @@ class _Reports:
         if status == 400 and scope["method"] != "POST":
             status, headers = 405, {"allow": "POST"}
         raw = [_JSON_HEADER, (b"content-length", b"%d" % len(body))]
-        raw += [(name.encode(), value.encode()) for name, value in headers.items()]
+        if headers:
+            raw += [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": raw})
         await send({"type": "http.response.body", "body": body})
         self._gateway.metrics.observe("post_seconds", time.perf_counter() - started)
@@ -162,7 +165,9 @@ class _Reports:
         if encoding or len(body) > gateway.settings.body_inflated_bytes_max:
             body = await _inflated(body, encoding, gateway.settings.body_inflated_bytes_max)
         answer = await gateway.post(body, ndjson, principal)
-        status = 400 if answer.refused and not answer.accepted else 202
+        if not answer.refused:
+            return 202, _TAKEN % (answer.accepted, answer.next_check_in_seconds)
+        status = 202 if answer.accepted else 400
         refused = [{"index": index, "reason": reason, "detail": detail} for index, reason, detail in answer.refused]
         said = {"accepted": answer.accepted, "refused": refused, "next_check_in_s": answer.next_check_in_seconds}
         return status, _encode(said)

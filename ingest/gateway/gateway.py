@@ -197,6 +197,10 @@ class Gateway:
         Raises:
             RequestRefusedError: they leave nothing.
         """
+        if len(parsed.reports) == 1:
+            if self._throttle.take(principal.tenant or parsed.reports[0].tenant, 1):
+                return parsed
+            raise self._throttled(1)
         wanted = (
             {principal.tenant: len(parsed.reports)}
             if principal.tenant

@@ -33,6 +33,7 @@ _NUL_ESCAPE = b"\\u0000"
 # The longest name that every report has: long names are found faster.
 _NAME_IN_EACH = b'"form_factor"'
 _SPACE = b" \t\r\n"
+_FIRST = range(1)
 
 _array_decoder = msgspec.json.Decoder(list[Report])
 _raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
@@ -88,7 +89,7 @@ def parse(body: bytes, ndjson: bool, limits: ParseLimits, now_ms: int, principal
     """
     window = _Window(now_ms - limits.age_max_ms, now_ms + limits.future_skew_ms, principal)
     if not ndjson and not body.lstrip(_SPACE).startswith(b"["):
-        return _parse_items([body], limits, window) if body.strip(_SPACE) else _refuse_empty()
+        return _parse_one(body, limits, window)
     if ndjson and body.count(b"\n") > limits.reports_max * _BLANK_LINES_FACTOR:
         raise _too_many(limits)
     try:
@@ -104,8 +105,19 @@ def parse(body: bytes, ndjson: bool, limits: ParseLimits, now_ms: int, principal
     return _sift(enumerate(reports), window, [])
 
 
-def _refuse_empty() -> Parsed:
-    raise RequestRefusedError(Refusal.BAD_REQUEST, "the body is empty: post one JSON object, an array or NDJSON")
+def _parse_one(body: bytes, limits: ParseLimits, window: _Window) -> Parsed:
+    """Parse a body that is one object; a sound one takes a third of the way that one of many takes."""
+    if len(body) <= limits.report_bytes_max and _NUL_ESCAPE not in body:
+        try:
+            report = report_decoder.decode(body)
+        except _DECODE_ERRORS:
+            pass  # told below, with its outcome
+        else:
+            if _fault_of(report, window) is None:
+                return Parsed([report], _FIRST, [])
+    if not body.strip(_SPACE):
+        raise RequestRefusedError(Refusal.BAD_REQUEST, "the body is empty: post one JSON object, an array or NDJSON")
+    return _parse_items([body], limits, window)
 
 
 def _too_many(limits: ParseLimits) -> RequestRefusedError:
