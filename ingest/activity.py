@@ -112,7 +112,7 @@ class ActivityBuffer:
     """Columns in the making: reports of one partition that wait to be written, in the order they came.
 
     A report is taken apart at once, while the processor's cache has it: passes over some thousands of waiting reports,
-    one pass a column, cost three times as much. Its values go side by side into one list, which a stride takes
+    one pass a column, cost twice as much. Its values go side by side into one list, which a stride takes
     apart in the end.
     """
 

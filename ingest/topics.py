@@ -103,7 +103,7 @@ def partition_of(pseudonym: str, partitions: int) -> int:
 
 
 def partitions_of(pseudonyms: Sequence[str], partitions: int) -> list[int]:
-    """Return the partition of each device, at a fifth of the cost of asking `partition_of` for one after the other."""
+    """Return the partition of each device, at half the cost of asking `partition_of` for one after the other."""
     leading = struct.unpack(">" + "I4x" * len(pseudonyms), bytes.fromhex("".join(pseudonyms)))
     return [number % partitions for number in leading]
 

@@ -31,7 +31,7 @@ _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 # Inflating a larger body on the event loop would hold up every other post.
 _INLINE_BYTES_MAX = 65536
 _encode = msgspec.json.Encoder().encode
-# What nearly every post is told: formatting costs a third of encoding.
+# What nearly every post is told: formatted, without building the dictionary that encoding takes.
 _TAKEN = b'{"accepted":%d,"refused":[],"next_check_in_s":%d}'
 _JSON_HEADER = (b"content-type", b"application/json")
 

@@ -106,7 +106,7 @@ def parse(body: bytes, ndjson: bool, limits: ParseLimits, now_ms: int, principal
 
 
 def _parse_one(body: bytes, limits: ParseLimits, window: _Window) -> Parsed:
-    """Parse a body that is one object; a sound one takes a third of the way that one of many takes."""
+    """Parse a body that is one object; a sound one needs none of the lists that many need."""
     if len(body) <= limits.report_bytes_max and _NUL_ESCAPE not in body:
         try:
             report = report_decoder.decode(body)
