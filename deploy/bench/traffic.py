@@ -1,7 +1,7 @@
 """Reports for benches: a plausible mix, as posts and as the log records that the gateway makes of them.
 
-Of a hundred reports 89 are check-ins (one in ten of them with the versions on disk), 9 offers or installs and 2
-crashes: far more crashes and installs than a fleet has on any day but the worst. Devices take turns, as check-ins do.
+Of a thousand reports 970 are check-ins (one in twenty of them with the versions on disk), 25 offers or installs and 5
+crashes: some ten times the changes and crashes that the demo's 2024-07-19 has. Devices take turns, as check-ins do.
 """
 
 import random
@@ -18,6 +18,7 @@ from ingest.topics import Topics, partition_of
 VENDOR, PRODUCT = "crowdstrike", "channel-file-291"
 BASE_VERSION, NEW_VERSION = "291.30", "291.31"
 KEY = f"{VENDOR}/{PRODUCT}"
+CHECK_INS, CHANGES = 0.970, 0.025
 _BUILDS = ("22631.3880", "22631.3810", "22621.3880", "19045.4651", "20348.2582")
 _FORMS = ("laptop", "laptop", "desktop", "server")
 _RINGS = ("canary", "early", "broad", "broad")
@@ -51,11 +52,11 @@ class Traffic:
         self._turn += 1
         draw = self._random.random()
         common = self._common(number, at_ms)
-        if draw < 0.89:
-            versions = {KEY: BASE_VERSION, "windows/os": common["os_build"]} if draw < 0.089 else {}
-            return CheckIn(**common, versions=versions)
-        if draw < 0.98:
-            make = Offered if draw < 0.935 else Installed
+        if draw < CHECK_INS:
+            carries = draw < CHECK_INS / 20
+            return CheckIn(**common, versions={KEY: BASE_VERSION, "windows/os": common["os_build"]} if carries else {})
+        if draw < CHECK_INS + CHANGES:
+            make = Offered if draw < CHECK_INS + CHANGES / 2 else Installed
             return make(**common, vendor=VENDOR, product=PRODUCT, update_kind="content", version=NEW_VERSION)
         module = self._random.choice(_MODULES)
         return Bsod(

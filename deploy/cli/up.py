@@ -70,6 +70,7 @@ async def _live(settings: Settings) -> int:
 def up(data: str | None, lane: str | None, store: bool | None, config: Path | None) -> None:
     """Start Cordon and run until SIGTERM or Ctrl-C."""
     settings = settings_of(config, data_dir=data, lane=lane, store=store)
+    from deploy.embedded.loop import run_on_loop
     from deploy.embedded.parts import ConfigurationError
     from deploy.embedded.servers import ListenError
 
@@ -84,7 +85,7 @@ def up(data: str | None, lane: str | None, store: bool | None, config: Path | No
     for name, path in made:
         click.echo(f"token    {name} in {path}")
     try:
-        code = asyncio.run(_live(settings))
+        code = run_on_loop(_live(settings))
     except (LogError, StoreError, ListenError, ConfigurationError, TokenBookError) as error:
         raise click.ClickException(str(error)) from error
     sys.exit(code)

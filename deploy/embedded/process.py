@@ -7,13 +7,13 @@ refuse new reports and flush the ones held, stop the pipeline and the sink after
 import asyncio
 import gc
 import logging
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
+from deploy.embedded.loop import run_on_loop
 from deploy.embedded.parts import Parts, build
 from deploy.embedded.servers import Listener
 from ingest.gateway.tenants import Role
@@ -22,7 +22,6 @@ from ingest.settings import Settings
 
 MAINTAIN_SECONDS = 1.0
 START_SECONDS_MAX = 120.0
-SWITCH_SECONDS = 0.0005
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +83,6 @@ class Embedded:
         await self.parts.gateway.start()
         for listener in self._listeners:
             await listener.start()
-        # A thread that has just been handed a record must not wait 5 ms for one that is counting.
-        sys.setswitchinterval(SWITCH_SECONDS)
         # Start-up objects live as long as the process: the collector need not look at them again.
         gc.collect()
         gc.freeze()
@@ -180,7 +177,7 @@ def running(settings: Settings) -> Iterator[RunningEmbedded]:
 
     def run() -> None:
         try:
-            asyncio.run(live())
+            run_on_loop(live())
         except BaseException as error:
             if not ready.done():
                 ready.set_exception(error)

@@ -11,6 +11,8 @@ from hashlib import blake2b
 from pathlib import Path
 
 KEY_BYTES = 32
+# Pseudonyms remembered, about 50 MB: looking one up costs 0.1 us, working one out 0.8.
+KNOWN_MAX = 200_000
 _TENANTS_CACHED_MAX = 4096
 
 
@@ -51,6 +53,22 @@ class Pseudonyms:
             raise PseudonymKeyError(f"a pseudonym key has {KEY_BYTES} bytes, not {len(key)}")
         self._key = key
         self._by_tenant: dict[str, blake2b] = {}
+        self._known: dict[str, dict[str, str]] = {}
+        self._room = KNOWN_MAX
+
+    def known(self, tenant: str) -> dict[str, str]:
+        """Return the pseudonyms of `tenant` worked out so far, by device: to be read, and filled through `of`."""
+        found = self._known.get(tenant)
+        if found is None:
+            if len(self._known) >= _TENANTS_CACHED_MAX:
+                self._forget()
+            found = self._known[tenant] = {}
+        return found
+
+    def _forget(self) -> None:
+        """Start the cache anew; whoever still holds a tenant's part fills it to no harm."""
+        self._known = {}
+        self._room = KNOWN_MAX
 
     def base(self, tenant: str) -> blake2b:
         """Return the hash state that every device name of `tenant` continues: copy it, never update it.
@@ -71,4 +89,9 @@ class Pseudonyms:
         """Return the pseudonym of one device: 16 hexadecimal digits."""
         state = self.base(tenant).copy()
         state.update(device.encode())
-        return state.hexdigest()
+        name = state.hexdigest()
+        self._room -= 1
+        if self._room < 0:
+            self._forget()
+        self.known(tenant)[device] = name
+        return name

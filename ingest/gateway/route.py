@@ -62,16 +62,18 @@ def _rename(reports: Sequence[Report], tenant: str, pseudonyms: Pseudonyms) -> l
     """Give each report its pseudonym and its tenant, and return the pseudonyms."""
     names = []
     last = tenant
-    base = pseudonyms.base(tenant)
+    known = pseudonyms.known(tenant)
     for report in reports:
         named = report.tenant
         if not named:
             report.tenant = named = tenant
         if named != last:
             last = named
-            base = pseudonyms.base(named)
-        state = base.copy()
-        state.update(report.device.encode())
-        report.device = name = state.hexdigest()
+            known = pseudonyms.known(named)
+        name = known.get(report.device)
+        if name is None:
+            name = pseudonyms.of(named, report.device)
+            known = pseudonyms.known(named)
+        report.device = name
         names.append(name)
     return names

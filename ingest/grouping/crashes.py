@@ -127,7 +127,6 @@ def first_crashes(
     columns: Columns,
     crashes: Sequence[Bsod],
     signed: Sequence[Signed],
-    received_at_ms: int,
     cohorts: Cohorts,
     sites: Sites,
 ) -> dict[str, list[FirstCrash]]:
@@ -142,7 +141,6 @@ def first_crashes(
         columns: the reports as columns; `boot_at` is the boot that crashed.
         crashes: the reports.
         signed: their signatures.
-        received_at_ms: when they came.
         cohorts: the watched rollouts.
         sites: which sites had a scored crash lately.
     """
@@ -162,7 +160,7 @@ def first_crashes(
     for place in np.flatnonzero(counted).tolist():
         crash, heard = crashes[place], bool(known[place])
         rows[place] = FirstCrash(
-            min(crash.at_ms, received_at_ms),
+            crash.at_ms,
             cohorts.cells.texts[int(cell[place])] if heard else NEVER_HEARD,
             int(group[place]),
             0,

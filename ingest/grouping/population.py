@@ -41,11 +41,10 @@ RowNumbers = npt.NDArray[np.int64]
 
 @dataclass(slots=True)
 class CrashItem:
-    """A crash batch with its columns."""
+    """Crash reports with their columns; no event time lies after the gateway had it."""
 
     columns: Columns
     reports: list[Bsod]
-    received_at_ms: int
 
 
 class Push(msgspec.Struct, array_like=True):
@@ -277,7 +276,7 @@ class Population:
             places = counted.tolist()
             found = first_crashes(
                 before[counted], named, part.take(counted), [reports[place] for place in places],
-                [signed[place] for place in places], item.received_at_ms, self.cohorts, self.memory.sites,
+                [signed[place] for place in places], self.cohorts, self.memory.sites,
             )  # fmt: skip
         crashed = after["crashed"]
         crashed[counted] = np.maximum(crashed[counted], part.at[counted])
