@@ -58,6 +58,10 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     body_seconds_max: Annotated[int, _int("How long the body of a post may take to arrive.", 1, 600)] = 30
     linger_ms: Annotated[int, _int("How long activity waits to share a record; crashes never do.", 0, 10_000)] = 100
     tick_ms: Annotated[int, _int("How often the gateway writes its clock to each partition.", 10, 10_000)] = 250
+    crash_tick_ms: Annotated[
+        int,
+        _int("How soon after the last tick a crash brings the next one; 0: the regular one will do.", 0, 10_000),
+    ] = 100
     future_skew_ms: Annotated[int, _int("How far ahead of the gateway a device clock may be.", 0, 86_400_000)] = 120_000
     report_age_max_ms: Annotated[int, _int("How far back a report may lie.", 60_000, 31_536_000_000)] = 30 * 86_400_000
     tenant_reports_per_second_max: Annotated[

@@ -42,6 +42,7 @@ class CoalesceLimits:
     pending_reports_max: int = 200_000
     pending_bytes_max: int = 256 << 20
     linger_ms: int = 100
+    crash_tick_ms: int = 0
 
 
 class _Waiter:
@@ -116,6 +117,7 @@ class Coalescer:
         self._tick_due = False
         self._ripe = False
         self._linger: asyncio.TimerHandle | None = None
+        self._early_tick: asyncio.TimerHandle | None = None
         self._job: _Job | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -212,14 +214,17 @@ class Coalescer:
             await self.flush(tick=True)
         except RequestRefusedError as refusal:
             logger.error("the last flush failed, its posts were not acknowledged: %s", refusal.detail)
-        if self._linger is not None:
-            self._linger.cancel()
+        for timer in (self._linger, self._early_tick):
+            if timer is not None:
+                timer.cancel()
         self._thread.shutdown(wait=True)
 
     def _kick(self) -> None:
         """Start the next flush if the writer is free and something is due."""
         if self._job is not None:
             return
+        if self._crashes.count and self._limits.crash_tick_ms:
+            self._tick_early()
         everything = self._tick_due or bool(self._flush_waiters)
         activity_due = everything or (self._activity.count > 0 and self._activity_ripe())
         if not (activity_due or self._crashes.count):
@@ -237,6 +242,20 @@ class Coalescer:
             self._ripe = False
         flush.crashes = self._join(job, self._crashes.take())
         self._submit(job)
+
+    def _tick_early(self) -> None:
+        """See to a tick soon: a crash is evidence only once a tick lies behind it."""
+        gap_ms = self._clock.now_ms() - self.last_tick_ms
+        if gap_ms >= self._limits.crash_tick_ms:
+            self._tick_due = True
+        elif self._early_tick is None and self._loop is not None:
+            delay_ms = self._limits.crash_tick_ms - max(gap_ms, 0)
+            self._early_tick = self._loop.call_later(delay_ms / 1000, self._early_tick_over)
+
+    def _early_tick_over(self) -> None:
+        self._early_tick = None
+        if not self._closed:
+            self.tick()
 
     def _say_if_behind(self, now_ms: int) -> None:
         """Log once when the clock goes behind the last tick, and once when it has caught up."""

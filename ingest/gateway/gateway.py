@@ -120,7 +120,13 @@ class Gateway:
         )
         self._throttle = Throttle(clock, settings.tenant_reports_per_second_max)
         self.book = RolloutBook(clock, metrics, settings.discovered_per_tenant_max)
-        limits = CoalesceLimits(settings.pending_reports_max, settings.pending_bytes_max, settings.linger_ms)
+        limits = CoalesceLimits(
+            settings.pending_reports_max,
+            settings.pending_bytes_max,
+            settings.linger_ms,
+            # A driven clock writes ticks only when it is driven.
+            0 if isinstance(clock, DrivenClock) else settings.crash_tick_ms,
+        )
         writer = RecordWriter(topics, settings.gateway_name)
         self._coalescer = Coalescer(log, writer, clock, metrics, self.book, self._pseudonyms, limits)
         self._started = False

@@ -42,6 +42,7 @@ class Watched:
         watched_from_ms: watermark of the step that began watching.
         table: devices at risk by place.
         said: the table as it was last said.
+        moved: whether the table was touched since then.
         full: whether the next window names every cell.
         exposed_total: devices exposed now, at risk or not.
         exposed_said: that number as it was last said.
@@ -59,6 +60,7 @@ class Watched:
         self.watched_from_ms = watched_from_ms
         self.table: Table = np.zeros(PLACES, np.int64)
         self.said: Table = np.zeros(PLACES, np.int64)
+        self.moved = True
         self.full = True
         self.exposed_total = 0
         self.exposed_said = -1
@@ -178,12 +180,16 @@ class Cohorts:
         members_before, exposed_before = self.bits(before["update"])
         members_after, exposed_after = self.bits(after["update"])
         crashed_before, crashed_after = before["crashed"], after["crashed"]
+        concerned = int(np.bitwise_or.reduce(members_before | members_after))
         for watched in self.watched.values():
+            if not concerned & int(watched.mask):
+                continue
             watched.exposed_total += watched.exposed_in(exposed_after) - watched.exposed_in(exposed_before)
             was = watched.places(base_before, members_before, exposed_before, crashed_before)
             now = watched.places(base_after, members_after, exposed_after, crashed_after)
             moved = was != now
             if moved.any():
+                watched.moved = True
                 out, into = was[moved], now[moved]
                 np.subtract.at(watched.table, out[out >= 0], 1)
                 np.add.at(watched.table, into[into >= 0], 1)
@@ -205,6 +211,7 @@ class Cohorts:
     def _count(self, counted: list[Watched], minutes: Minutes | None) -> None:
         for one in counted:
             one.table = np.zeros(PLACES, np.int64)
+            one.moved = True
             one.exposed_total = 0
         if not counted:
             return
@@ -228,8 +235,11 @@ class Cohorts:
         """Return the counts that changed since they were last said, and note them as said."""
         if watched.full:
             places = np.flatnonzero(watched.table)
-        else:
+        elif watched.moved:
             places = np.flatnonzero(watched.table != watched.said)
+        else:
+            return []
+        watched.moved = False
         watched.said = watched.table.copy()
         if len(places) == 0:
             return []

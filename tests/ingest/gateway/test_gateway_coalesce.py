@@ -66,7 +66,7 @@ def test_many_small_posts_become_few_appends_and_records(tmp_path: Path) -> None
 
 
 def test_activity_lingers_and_crashes_do_not(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, clock=WallClock(), linger_ms=300, tick_ms=10_000)
+    rig = Rig(tmp_path, clock=WallClock(), linger_ms=300, crash_tick_ms=0, tick_ms=10_000)
     now_ms = rig.clock.now_ms()
 
     async def post() -> None:
@@ -80,6 +80,26 @@ def test_activity_lingers_and_crashes_do_not(tmp_path: Path) -> None:
         assert not rig.reports("activity")
         await calm
         assert loop.time() - started >= 0.3 > crash_seconds
+        await rig.gateway.drain()
+
+    run(post())
+
+
+def test_a_crash_brings_the_next_tick_soon(tmp_path: Path) -> None:
+    """A crash is evidence only behind a tick: one comes within the setting, long before the regular one."""
+    rig = Rig(tmp_path, clock=WallClock(), tick_ms=10_000, crash_tick_ms=50)
+
+    async def post() -> None:
+        await rig.gateway.start()
+        await asyncio.sleep(0.1)
+        regular = rig.ticks("crashes", 0)
+        await rig.gateway.post(encoder.encode(bsod(1, at_ms=WallClock().now_ms())), False, ACME)
+        await asyncio.sleep(0.02)
+        await rig.gateway.post(encoder.encode(bsod(2, at_ms=WallClock().now_ms())), False, ACME)
+        await asyncio.sleep(0.2)
+        early = rig.ticks("crashes", 0)[len(regular) :]
+        assert len(early) == 2
+        assert early[1] - early[0] >= 45
         await rig.gateway.drain()
 
     run(post())
