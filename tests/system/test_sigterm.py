@@ -38,7 +38,7 @@ def fleet_devices(process: CordonProcess) -> int:
 
 def test_sigterm_ends_streams_answers_posts_and_loses_nothing(tmp_path: Path) -> None:
     """Streams see their end, lingering posts their answer, the process ends with 0, and a second start goes on."""
-    with running(tmp_path / "data", linger_ms=LINGER_MS) as process:
+    with running(tmp_path / "data", linger_ms=LINGER_MS, crash_tick_ms=0) as process:
         held = process.declare(declaration("sensor", "7.1"))
         process.declare(declaration("driver", "3.0"))
         process.accept([check_in(device, {"contoso/sensor": "7.0"}) for device in range(100)])
