@@ -7,7 +7,7 @@ winning. An unknown name or a value out of range is an error that names the sett
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -46,6 +46,58 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     query_port: Annotated[int, _int("Port of the read-only ClickHouse HTTP endpoint on loopback.", 0, 65535)] = 8402
     store: Annotated[bool, Meta(description="Keep raw crashes, installs and aggregates in ClickHouse (chdb).")] = True
     device_partitions: Annotated[int, _int("Device partitions, fixed for the installation's life.", 1, 1024)] = 8
+    keyed_partitions: Annotated[
+        int, _int("Partitions of topics keyed by product or rollout, fixed for the installation's life.", 1, 256)
+    ] = 1
+    kafka_bootstrap: Annotated[
+        str, _text("Kafka brokers, `host:port` with commas between; empty for the embedded log.")
+    ] = ""
+    kafka_security: Annotated[
+        Literal["plaintext", "tls", "sasl_plaintext", "sasl_tls"],
+        Meta(description="How brokers are spoken to; `tls` with a certificate of our own is mutual TLS."),
+    ] = "plaintext"
+    kafka_ca_file: Annotated[str, _text("CA certificates (PEM) that brokers are checked by; empty: the system's.")] = ""
+    kafka_cert_file: Annotated[str, _text("Our certificate (PEM) for mutual TLS; empty for none.")] = ""
+    kafka_key_file: Annotated[str, _text("The private key (PEM) of that certificate.")] = ""
+    kafka_sasl_mechanism: Annotated[
+        Literal["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"], Meta(description="SASL mechanism.")
+    ] = "SCRAM-SHA-512"
+    kafka_username: Annotated[str, _text("SASL user name.")] = ""
+    kafka_password_file: Annotated[str, _text("File that holds the SASL password.")] = ""
+    kafka_replication: Annotated[int, _int("Replicas of each topic.", 1, 9)] = 3
+    kafka_min_isr: Annotated[int, _int("Replicas that must have a record before it is acknowledged.", 1, 9)] = 2
+    kafka_timeout_ms: Annotated[
+        int, _int("How long Kafka may take for one request before it counts as away.", 500, 120_000)
+    ] = 10_000
+    kafka_session_ms: Annotated[
+        int, _int("How long a worker may be unheard of before its partitions go to others.", 1000, 300_000)
+    ] = 8000
+    kafka_transaction_ms: Annotated[
+        int, _int("How long a dead writer's open transaction may hold readers up.", 1000, 900_000)
+    ] = 10_000
+    spool_bytes_max: Annotated[
+        int, _int("Disk the gateway's spool may take while Kafka is away; 0 for no spool.", 0, 1 << 40)
+    ] = 4 << 30
+    spool_after_ms: Annotated[
+        int, _int("How long an append to Kafka may take before reports go to the spool instead.", 50, 60_000)
+    ] = 1500
+    worker_name: Annotated[str, _text("This worker's name in progress words and logs.")] = "worker-1"
+    worker_port: Annotated[int, _int("Port of a worker's own health and metrics page.", 0, 65535)] = 8403
+    stall_seconds: Annotated[
+        int, _int("How long a stage with unread records may stand still before its process ends itself.", 2, 3600)
+    ] = 20
+    clickhouse_host: Annotated[str, _text("ClickHouse server, native protocol; empty for chdb in process.")] = ""
+    clickhouse_port: Annotated[int, _int("Its native-protocol port.", 1, 65535)] = 9000
+    clickhouse_user: Annotated[str, _text("ClickHouse user.")] = "default"
+    clickhouse_password_file: Annotated[str, _text("File that holds the ClickHouse password; empty for none.")] = ""
+    clickhouse_tls: Annotated[bool, Meta(description="Speak TLS to ClickHouse.")] = False
+    clickhouse_ca_file: Annotated[str, _text("CA certificates (PEM) for that; empty: the system's.")] = ""
+    clickhouse_compression: Annotated[
+        Literal["lz4", "zstd", "none"], Meta(description="Compression of inserted blocks on the wire.")
+    ] = "lz4"
+    clickhouse_cluster: Annotated[
+        str, _text("Cluster for replicated and distributed tables; empty for one server.")
+    ] = ""
     gateway_name: Annotated[str, _text("This gateway's name in ticks and batches.")] = "gateway-1"
     body_bytes_max: Annotated[int, _int("Largest body as sent.", 1024, 1 << 30)] = 4 << 20
     body_inflated_bytes_max: Annotated[int, _int("Largest body after decompression.", 1024, 1 << 30)] = 16 << 20

@@ -63,22 +63,37 @@ TOPICS: tuple[Topic, ...] = (
     Topic("killswitch", Spread.KEYED, "rollout id", None, False, "signed kill-switch events, numbered per rollout"),
     Topic("switches", Spread.KEYED, "rollout id", None, True, "latest kill-switch event of each rollout"),
     Topic("leases", Spread.KEYED, "rollout id", None, True, "signed proceed leases"),
+    Topic("fences", Spread.ONE, "claimed name", None, True, "claims on names: who may write; its offset is the epoch"),
+    Topic("progress", Spread.ONE, "owner", None, True, "how far each owner of a share of the work has come"),
     Topic("deadletter", Spread.ONE, "source topic", 24 * 42, False, "what could not be used, why, where it came from"),
 )
 
 
+# What a reprocessing lane takes from another one, and never writes to.
+SOURCE_WORDS = ("crashes", "activity", "rollouts")
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topic names and partition counts of one lane."""
+    """The topic names and partition counts of one lane.
+
+    Attributes:
+        lane: names the run.
+        device_partitions: of topics partitioned by device.
+        keyed_partitions: of topics partitioned by product or rollout.
+        source_lane: whose reports and rollouts a reprocessing lane reads; empty for its own.
+    """
 
     lane: str = LIVE_LANE
     device_partitions: int = 8
     keyed_partitions: int = 1
+    source_lane: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a lane name that could be mistaken for another topic."""
-        if not _LANE.fullmatch(self.lane):
-            raise ValueError(f"lane {self.lane!r}: use a lower-case letter, then letters, digits or '-', 31 at most")
+        for lane in (self.lane, self.source_lane or self.lane):
+            if not _LANE.fullmatch(lane):
+                raise ValueError(f"lane {lane!r}: use a lower-case letter, then letters, digits or '-', 31 at most")
 
     def name(self, word: str) -> str:
         """Return the topic name of `word` in this lane.
@@ -88,7 +103,8 @@ class Topics:
         """
         if all(topic.word != word for topic in TOPICS):
             raise KeyError(f"no topic {word!r}; declared are {', '.join(topic.word for topic in TOPICS)}")
-        return f"cordon.{word}.v1" if self.lane == LIVE_LANE else f"cordon.{self.lane}.{word}.v1"
+        lane = self.source_lane if self.source_lane and word in SOURCE_WORDS else self.lane
+        return f"cordon.{word}.v1" if lane == LIVE_LANE else f"cordon.{lane}.{word}.v1"
 
     def partitions(self, topic: Topic) -> int:
         """Return how many partitions `topic` has in this installation."""

@@ -9,8 +9,10 @@ from typing import Any
 
 from detectors.verdict import Verdict
 from ingest.activity import ActivityBatch
+from ingest.claims import Claim
 from ingest.deadletter import DeadLetter
 from ingest.events import Batch, BootLoop, Bsod, CheckIn, Installed, Offered, RolloutNotice, Tick
+from ingest.progress import OwnerWord
 from ingest.rollouts import Rollout
 from ingest.windows import Step
 from signals.events import CloudEvent, Command, Envelope, SwitchPlace, SwitchRecord
@@ -69,6 +71,8 @@ CHANNELS: dict[str, Channel] = {
     "killswitch": Channel(_of(Envelope), ("signals",), ("signals", "store")),
     "switches": Channel(_of(SwitchRecord, SwitchPlace), ("signals",), ("signals",)),
     "leases": Channel((), (), ()),
+    "fences": Channel(_of(Claim), ("grouping", "detection", "signals", "store"), ()),
+    "progress": Channel(_of(OwnerWord), ("grouping", "detection", "signals", "store"), ("gateway",)),
     "deadletter": Channel(_of(DeadLetter), ("grouping", "detection", "signals", "store"), ()),
 }
 

@@ -107,6 +107,11 @@ class EmbeddedLog:
         self._check_open()
         return self._commits.submit(lambda transaction: transaction.claim(name))
 
+    def check(self, fence: Fence) -> None:
+        """Refuse a stale fence; see `Log.check`."""
+        self._check_open()
+        self._commits.submit(lambda transaction: transaction.check(fence))
+
     def commit(self, group: str, offsets: Mapping[TopicPartition, int], fence: Fence | None = None) -> None:
         """Record the group's next offsets, durably; see `Log.commit`."""
         for source in offsets:

@@ -83,6 +83,9 @@ class Log(Protocol):
     def append(self, entries: Sequence[Entry], fence: Fence | None = None) -> list[int]:
         """Append all entries or none, durably, and return their offsets in the order given.
 
+        Without a fence, Kafka keeps `all or none` only for what is refused: where it fails half-way, any part of the
+        entries may be there, and the caller, who was told nothing was acknowledged, appends them again.
+
         Raises:
             LogError: a compacted topic's record has no key, or a value is too large; nothing was appended.
             FencedError: `fence` is stale; nothing was appended.
@@ -108,6 +111,15 @@ class Log(Protocol):
 
     def claim(self, name: str) -> Fence:
         """Claim `name` for one writer: every earlier claim on it is stale from now on."""
+        ...
+
+    def check(self, fence: Fence) -> None:
+        """Return if nobody has claimed the fence's name since; what a writer to something else than the log asks first.
+
+        Raises:
+            FencedError: `fence` is stale.
+            LogUnavailableError: the log can't tell now.
+        """
         ...
 
     def commit(self, group: str, offsets: Mapping[TopicPartition, int], fence: Fence | None = None) -> None:

@@ -126,6 +126,12 @@ class MemoryLog:
             epoch = self._fences[name] = self._fences.get(name, 0) + 1
             return Fence(name, epoch)
 
+    def check(self, fence: Fence) -> None:
+        """Refuse a stale fence; see `Log.check`."""
+        with self._changed:
+            self._check_open()
+            self._check_fence(fence)
+
     def commit(self, group: str, offsets: Mapping[TopicPartition, int], fence: Fence | None = None) -> None:
         """Record the group's next offsets; see `Log.commit`."""
         with self._changed:

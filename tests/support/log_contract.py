@@ -220,6 +220,9 @@ class LogContract:
             log.append([entry(EVENTS, b"stale"), entry(EVENTS_1, b"stale")], old)
         with pytest.raises(FencedError):
             log.commit("g", {EVENTS: 5}, old)
+        with pytest.raises(FencedError):
+            log.check(old)
+        log.check(new)
         assert log.bounds(EVENTS) == log.bounds(EVENTS_1) == (0, 0)
         assert log.committed("g", EVENTS) is None
         log.append([entry(EVENTS, b"fresh")], new)

@@ -1,0 +1,204 @@
+"""A log whose next records are handed in: how a consumer of a group feeds an Owner.
+
+A consumer in a group (aiokafka's, or a Faust agent) gets records by push; the Owner pulls, from the offsets in its
+state. `Feed` stands between: what was pushed and continues the position is read from memory, everything else (what lies
+between the state's offset and the first pushed record, the state itself, inputs nobody pushes) from the log behind. So
+a hole left by the consumer's own commits, a redelivery or a rebalance changes nothing: the Owner's offsets decide.
+
+The invariants: records of a partition are given once each and in order, whoever pushed what; at most `bytes_max` are
+held for each partition, and whoever pushes beyond it is told to pause.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+
+from ingest.log.interface import Entry, Fence, Log, LogUnavailableError, Record, TopicPartition
+
+FEED_BYTES_MAX = 16 << 20
+
+
+class _Queue:
+    """Pushed records of one partition, in order, without a hole that is not the log's own."""
+
+    __slots__ = ("records", "size_bytes", "start")
+
+    def __init__(self) -> None:
+        self.records: deque[Record] = deque()
+        self.size_bytes = 0
+        # The records continue any position from here to the first one: in between the log has nothing.
+        self.start = 0
+
+
+class Feed:
+    """The log as one Owner sees it, fed with some partitions; everything else is passed on.
+
+    Thread-safe: one thread (or event loop) pushes, the Owner's thread reads.
+    """
+
+    def __init__(self, log: Log, fed: Iterable[TopicPartition], bytes_max: int = FEED_BYTES_MAX) -> None:
+        """Take the log behind.
+
+        Args:
+            log: where everything that was not pushed comes from.
+            fed: the partitions that will be pushed.
+            bytes_max: most bytes held for one partition.
+        """
+        self._log = log
+        self._bytes_max = bytes_max
+        self._queues = {source: _Queue() for source in fed}
+        self._ends: dict[TopicPartition, int] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def catch_up(self) -> None:
+        """Have the Owner read everything that is in the log now, pushed or not; call it before its first step.
+
+        A consumer that starts at its own commits never pushes what lies between the state's offset and them.
+
+        Raises:
+            LogUnavailableError: the log behind can't tell its ends.
+        """
+        self._ends = {source: self._log.bounds(source)[1] for source in self._queues}
+
+    def push(self, source: TopicPartition, records: Sequence[Record], since: int | None = None) -> bool:
+        """Hand in the next records of a partition; return whether more may be pushed now.
+
+        Records may come again or leave a hole: what does not continue the position is not used, and the log is read
+        instead. They are taken whatever the return value; a caller that goes on pushing is the caller's fault.
+
+        Args:
+            source: one of the fed partitions.
+            records: in order of their offsets; may be empty.
+            since: the consumer's position before these records: between it and the first of them the log has nothing.
+                None: taken as the first record's own offset.
+        """
+        with self._changed:
+            queue = self._queues[source]
+            if records:
+                start = records[0].offset if since is None else min(since, records[0].offset)
+                if queue.records and start > queue.records[-1].offset + 1:
+                    self._clear(queue)
+                if not queue.records:
+                    queue.start = start
+                last = queue.records[-1].offset if queue.records else -1
+                for record in records:
+                    if record.offset > last:
+                        queue.records.append(record)
+                        queue.size_bytes += len(record.value or b"") + len(record.key or b"")
+                self._changed.notify_all()
+            return queue.size_bytes < self._bytes_max
+
+    def held_bytes(self, source: TopicPartition) -> int:
+        """Return the bytes held for a fed partition."""
+        with self._changed:
+            return self._queues[source].size_bytes
+
+    @staticmethod
+    def _clear(queue: _Queue) -> None:
+        queue.records.clear()
+        queue.size_bytes = 0
+
+    def read(
+        self, source: TopicPartition, offset: int, max_records: int = 500, max_bytes: int = 8 << 20
+    ) -> list[Record]:
+        """Return records from `offset` on; see `Log.read`. Pushed ones if they continue the position."""
+        queue = self._queues.get(source)
+        if queue is None:
+            return self._log.read(source, offset, max_records, max_bytes)
+        with self._changed:
+            self._check_open()
+            while queue.records and queue.records[0].offset < offset:
+                self._drop_first(queue)
+            if queue.records:
+                if queue.start <= offset:
+                    return self._take(queue, max_records, max_bytes)
+                before = queue.records[0].offset
+            else:
+                before = None
+        found = self._log.read(source, offset, max_records, max_bytes)
+        return found if before is None else [record for record in found if record.offset < before] or found
+
+    def _drop_first(self, queue: _Queue) -> None:
+        record = queue.records.popleft()
+        queue.size_bytes -= len(record.value or b"") + len(record.key or b"")
+        queue.start = record.offset + 1
+
+    def _take(self, queue: _Queue, max_records: int, max_bytes: int) -> list[Record]:
+        taken: list[Record] = []
+        room = max_bytes
+        # Not removed: an Owner that fails between read and apply reads them again; the next read drops them.
+        for record in queue.records:
+            room -= len(record.value or b"") + len(record.key or b"")
+            if taken and (room < 0 or len(taken) >= max_records):
+                break
+            taken.append(record)
+        return taken
+
+    def wait(self, positions: Mapping[TopicPartition, int], timeout_seconds: float) -> bool:
+        """Block until a partition has something at its position; see `Log.wait`.
+
+        Partitions that nobody pushes are asked of the log once at the beginning and once at the end of the time.
+        """
+        fed = {source: offset for source, offset in positions.items() if source in self._queues}
+        others = {source: offset for source, offset in positions.items() if source not in self._queues}
+        if not fed:
+            return self._log.wait(others, timeout_seconds)
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            with self._changed:
+                self._check_open()
+                if any(self._ready(source, offset) for source, offset in fed.items()):
+                    return True
+            if others and self._log.wait(others, 0.0):
+                return True
+            with self._changed:
+                self._check_open()
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    return False
+                if not any(self._ready(source, offset) for source, offset in fed.items()):
+                    self._changed.wait(remaining)
+
+    def _ready(self, source: TopicPartition, offset: int) -> bool:
+        records = self._queues[source].records
+        return offset < self._ends.get(source, 0) or (bool(records) and records[-1].offset >= offset)
+
+    def close(self) -> None:
+        """End this feed and wake its reader; the log behind stays open for others."""
+        with self._changed:
+            self._closed = True
+            for queue in self._queues.values():
+                self._clear(queue)
+            self._changed.notify_all()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LogUnavailableError("this feed has ended: its partitions were given to somebody else")
+
+    # Passed on.
+
+    def append(self, entries: Sequence[Entry], fence: Fence | None = None) -> list[int]:
+        """Append to the log behind; see `Log.append`."""
+        return self._log.append(entries, fence)
+
+    def bounds(self, source: TopicPartition) -> tuple[int, int]:
+        """Return the bounds in the log behind; see `Log.bounds`."""
+        return self._log.bounds(source)
+
+    def claim(self, name: str) -> Fence:
+        """Claim in the log behind; see `Log.claim`."""
+        return self._log.claim(name)
+
+    def check(self, fence: Fence) -> None:
+        """Check in the log behind; see `Log.check`."""
+        self._log.check(fence)
+
+    def commit(self, group: str, offsets: Mapping[TopicPartition, int], fence: Fence | None = None) -> None:
+        """Commit in the log behind; see `Log.commit`."""
+        self._log.commit(group, offsets, fence)
+
+    def committed(self, group: str, source: TopicPartition) -> int | None:
+        """Return what is committed in the log behind; see `Log.committed`."""
+        return self._log.committed(group, source)
