@@ -49,8 +49,11 @@ class Feed:
         self._bytes_max = bytes_max
         self._queues = {source: _Queue() for source in fed}
         self._ends: dict[TopicPartition, int] = {}
+        self._heard: dict[TopicPartition, int] = {}
+        self._to_commit: dict[TopicPartition, int] = {}
         self._changed = threading.Condition()
         self._closed = False
+        self._woken = False
 
     def catch_up(self) -> None:
         """Have the Owner read everything that is in the log now, pushed or not; call it before its first step.
@@ -89,6 +92,33 @@ class Feed:
                         queue.size_bytes += len(record.value or b"") + len(record.key or b"")
                 self._changed.notify_all()
             return queue.size_bytes < self._bytes_max
+
+    def note_end(self, source: TopicPartition, end: int) -> None:
+        """Take the partition's end as the consumer heard it from the broker: what `waiting` counts to."""
+        with self._changed:
+            self._heard[source] = max(end, self._heard.get(source, 0))
+
+    def waiting(self, positions: Mapping[TopicPartition, int]) -> int:
+        """Return how many offsets lie between these positions and the furthest end heard of, over fed partitions."""
+        with self._changed:
+            return sum(max(0, self._end_heard(source) - positions.get(source, 0)) for source in self._queues)
+
+    def _end_heard(self, source: TopicPartition) -> int:
+        records = self._queues[source].records
+        pushed = records[-1].offset + 1 if records else 0
+        return max(pushed, self._heard.get(source, 0), self._ends.get(source, 0))
+
+    def forget(self) -> None:
+        """Drop everything pushed: the consumer will start again at a position it is told."""
+        with self._changed:
+            for queue in self._queues.values():
+                self._clear(queue)
+
+    def wake(self) -> None:
+        """Have the reader's `wait`, the one under way or else the next, return at once."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
 
     def held_bytes(self, source: TopicPartition) -> int:
         """Return the bytes held for a fed partition."""
@@ -156,7 +186,8 @@ class Feed:
             with self._changed:
                 self._check_open()
                 remaining = deadline - time.monotonic()
-                if remaining <= 0:
+                if self._woken or remaining <= 0:
+                    self._woken = False
                     return False
                 if not any(self._ready(source, offset) for source, offset in fed.items()):
                     self._changed.wait(remaining)
@@ -196,8 +227,20 @@ class Feed:
         self._log.check(fence)
 
     def commit(self, group: str, offsets: Mapping[TopicPartition, int], fence: Fence | None = None) -> None:
-        """Commit in the log behind; see `Log.commit`."""
-        self._log.commit(group, offsets, fence)
+        """Keep the offsets of fed partitions in `to_commit` and commit the others in the log behind.
+
+        A broker takes a group's commits from its members only: those of fed partitions are the consumer's to make.
+        """
+        others = {source: offset for source, offset in offsets.items() if source not in self._queues}
+        with self._changed:
+            self._to_commit = self._to_commit | {s: o for s, o in offsets.items() if s in self._queues}
+        if others:
+            self._log.commit(group, others, fence)
+
+    @property
+    def to_commit(self) -> Mapping[TopicPartition, int]:
+        """What the Owner would have committed of the fed partitions, for the group's consumer to commit."""
+        return self._to_commit
 
     def committed(self, group: str, source: TopicPartition) -> int | None:
         """Return what is committed in the log behind; see `Log.committed`."""

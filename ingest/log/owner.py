@@ -146,6 +146,8 @@ class Owner:
         self._written_oldest: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._committed_at_ms = 0
+        self._restored: Mapping[TopicPartition, int] | None = None
+        self._beats = 0
         self._turn = 0
         self._stopped_by: BaseException | None = None
 
@@ -180,15 +182,24 @@ class Owner:
         """The log's time of append of the newest record read, in milliseconds since the epoch; 0: none yet."""
         return self._newest_ms
 
+    @property
+    def beats(self) -> int:
+        """Grows while this owner gets on: with what it loads, reads, applies and appends; any thread."""
+        return self._beats
+
     def start(self) -> None:
         """Claim the fence, load the state, and seek to its offsets.
 
         Raises:
             GapError: the log lacks records that the state needs.
-            LogUnavailableError: the log cannot be read; start again.
+            LogUnavailableError: the log cannot be read; start again. With one partition of state the same owner can be
+                started again: it keeps its claim, and the stage was given nothing. With several, make a new stage.
         """
-        self._fence = self._log.claim(self._name)
-        restored = self._stage.restore(self._state_entries())
+        if self._fence is None:
+            self._fence = self._log.claim(self._name)
+        if self._restored is None:
+            self._restored = self._stage.restore(self._state_entries())
+        restored = self._restored
         self._positions = {source: self._position(source, restored.get(source)) for source in self._stage.inputs}
         self._flushed = dict(self._positions)
         self._committed_at_ms = self._clock.now_ms()
@@ -266,6 +277,7 @@ class Owner:
             offset = records[-1].offset + 1
         # Values are let go as they are handed over: the compressed state is not held beside the restored one.
         for key in list(latest):
+            self._beats += 1
             yield key, latest.pop(key)
 
     def _position(self, source: TopicPartition, restored: int | None) -> int:
@@ -312,6 +324,7 @@ class Owner:
             records = self._read(source)
             if records:
                 self._stage.apply(source, records)
+                self._beats += 1
                 self._positions[source] = records[-1].offset + 1
                 self._newest_ms = max(self._newest_ms, records[-1].appended_at_ms)
                 applied = True
@@ -337,6 +350,7 @@ class Owner:
             raise GapError(self._gap(source, position, self._log.bounds(source)[0])) from error
 
     def _read_at(self, source: TopicPartition, offset: int) -> list[Record]:
+        self._beats += 1
         return self._log.read(source, offset, self._records_per_read_max, self._bytes_per_read_max)
 
     def _gather(self) -> None:
@@ -358,6 +372,7 @@ class Owner:
 
     def _append(self, entries: Sequence[Entry], fence: Fence | None) -> None:
         offsets = self._log.append(entries, fence)
+        self._beats += 1
         said = dict(self._said)
         said.update(
             {TopicPartition(e.topic, e.partition): offset + 1 for e, offset in zip(entries, offsets, strict=True)}
