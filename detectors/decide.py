@@ -11,6 +11,10 @@ from detectors.policy import Policy
 from detectors.verdict import DecisionWord, Evidence, Reason, VerdictWord
 
 
+# A sentence names this many parts that are not heard from; `/v1/sight` names more.
+_UNSURE_NAMED_MAX = 3
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
     """All that is known of a rollout when a decision is asked for.
@@ -30,6 +34,7 @@ class Findings:
         blind: no step comes any more.
         left_out: device partitions that lag too far to be counted.
         gapped: device partitions that lost a step and have not named every cell since.
+        unsure: parts of Cordon that are not heard from, or are behind: evidence still counts, health does not.
         failed: what went wrong in a detector; empty if nothing did.
     """
 
@@ -47,6 +52,7 @@ class Findings:
     blind: bool = False
     left_out: tuple[int, ...] = ()
     gapped: tuple[int, ...] = ()
+    unsure: tuple[str, ...] = ()
     failed: str = ""
 
 
@@ -130,6 +136,8 @@ def _waiting(found: Findings, policy: Policy) -> Decided | None:
         lacking.append("a part of the fleet is not heard")
     if found.gapped:
         lacking.append("steps were lost")
+    if found.unsure:
+        lacking.append(f"not all of Cordon is heard from ({', '.join(found.unsure[:_UNSURE_NAMED_MAX])})")
     if lacking:
         text = "no harm seen, but not enough to call it healthy: " + "; ".join(lacking)
         return Decided(VerdictWord.WATCHING, DecisionWord.UNKNOWN, Reason.NO_HARM_SEEN, text)

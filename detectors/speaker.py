@@ -78,6 +78,13 @@ class Speaker:
         self.situation = msgspec.structs.replace(self.situation, blind=True)
         return True
 
+    def doubt(self, unsure: Sequence[str]) -> bool:
+        """Note which parts of Cordon are not heard from; tell whether that is news."""
+        if self.situation.unsure == tuple(unsure):
+            return False
+        self.situation = msgspec.structs.replace(self.situation, unsure=tuple(unsure))
+        return True
+
     def situate(self, at_ms: int, partitions: Sequence[PartitionState]) -> bool:
         """Note how the telemetry stands at `at_ms`; tell whether that changes what must be said of every rollout."""
         before = self.situation
@@ -85,6 +92,7 @@ class Speaker:
             at_ms=at_ms,
             late_seconds=max((one.late_ms for one in partitions if one.live), default=0) / 1000.0,
             left_out=tuple(number for number, one in enumerate(partitions) if not one.live),
+            unsure=before.unsure,
         )
         return (
             before.blind

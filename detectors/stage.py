@@ -170,6 +170,15 @@ class DetectionStage:
             for tracker in self._trackers.values():
                 self._say(tracker, always=True)
 
+    def doubt(self, unsure: Sequence[str]) -> None:
+        """Take which parts of Cordon are not heard from or are behind; the shell calls this, empty when all is well.
+
+        Steps that do come still are evidence, and may hold or kill; but nothing is called healthy meanwhile.
+        """
+        if self._speaker.doubt(unsure):
+            for tracker in self._trackers.values():
+                self._say(tracker, always=True)
+
     def _declare(self, rollout: Rollout) -> None:
         product = product_key(rollout.vendor, rollout.product)
         if keyed_partition_of(product, self._topics.keyed_partitions) != self._partition:
@@ -310,7 +319,8 @@ class DetectionStage:
             policy = self._policies.for_product(kept.tracker.vendor, kept.tracker.product)
             self._trackers[rollout] = Tracker.restore(kept.tracker, policy, self._silence_seconds)
             self._speaker.watch(rollout, kept.said)
-        self._speaker.situation = state.situation
+        # Who was not heard from before the restart is not known now: the shell says it again.
+        self._speaker.situation = msgspec.structs.replace(state.situation, unsure=())
         self._past, self._closed = state.past, dict.fromkeys(state.closed)
         self._manifest, self._writing = state.manifest, state.writing
         by_name = {_name(source): source for source in self.inputs}

@@ -46,6 +46,7 @@ class Situation(msgspec.Struct, kw_only=True, frozen=True):
     late_seconds: float = 0.0
     late_limit_seconds: float = 30.0
     left_out: tuple[int, ...] = ()
+    unsure: tuple[str, ...] = ()
 
 
 class Tracker:
@@ -237,6 +238,7 @@ class Tracker:
             late_limit_seconds=situation.late_limit_seconds,
             blind=situation.blind,
             left_out=situation.left_out,
+            unsure=situation.unsure,
             gapped=tuple(number for number, synced in enumerate(self.counts.synced) if not synced),
             failed=self.failed,
         )

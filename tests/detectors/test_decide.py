@@ -88,6 +88,7 @@ def test_without_a_bound_crashes_hold() -> None:
         found(msgspec.structs.replace(evidence(), exposed=499)),
         found(observed_seconds=3599.0),
         found(left_out=(1,)),
+        found(unsure=("detection/1 behind",)),
         found(gapped=(1,)),
         found(msgspec.structs.replace(evidence(), rate_ratio_high=1.51), excess_high=0.0021),
         found(msgspec.structs.replace(evidence(), rate_ratio_high=None)),

@@ -155,6 +155,27 @@ def test_blindness_is_said_once_a_minute_and_ends_with_the_next_step() -> None:
     assert harness.latest().verdict is VerdictWord.WATCHING
 
 
+def test_a_part_that_is_not_heard_from_takes_health_away_but_no_evidence() -> None:
+    """While Cordon doubts that it sees everything nothing proceeds, what crashes still kills, and it is said once."""
+    harness = Harness(partitions=1)
+    harness.declare(rollout())
+    harness.feed([steady()])
+    said = len(harness.verdicts)
+    for _ in range(3):
+        harness.stage.doubt(["grouping/3 silent"])
+    harness.collect()
+    assert len(harness.verdicts) == said + 1
+    assert (harness.latest().verdict, harness.latest().decision) == (VerdictWord.WATCHING, DecisionWord.UNKNOWN)
+    assert "(grouping/3 silent)" in harness.latest().sentence
+    harness.feed([step(0, T0 + 250, T0 + 500)])
+    harness.stage.doubt([])
+    harness.collect()
+    assert "grouping/3" not in harness.latest().sentence
+    harness.stage.doubt(["grouping/3 silent"])
+    harness.feed([crashes(12, since_ms=T0 + 500)])
+    assert harness.latest().decision is DecisionWord.KILL
+
+
 def test_without_a_bound_crashes_hold_as_blind() -> None:
     harness = Harness(partitions=1)
     harness.declare(rollout(Bound.NONE))
