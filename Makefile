@@ -13,7 +13,7 @@ STAMP := $(VENV)/.cordon-lock
 # Extra arguments for pytest, for example: make test ARGS="-k gateway -x"
 ARGS ?=
 
-.PHONY: help setup deps-system check test demo bench docs lock clean
+.PHONY: help setup deps-system check test demo kafka bench docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,11 +33,15 @@ check: setup ## Lint, formatting, types, layers (under a minute)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-test: setup ## Run every test
+test: setup ## Run every test (fetches a Kafka broker once, where Java and Maven are found)
+	@$(BIN)/python -m deploy.kafka --fetch || echo "tests that need a Kafka broker will be skipped (with CI=true: fail)"
 	@$(BIN)/python -m pytest $(ARGS)
 
 demo: setup ## Replay 2024-07-19 with and without Cordon, verify the signed kill
 	@$(BIN)/cordon demo
+
+kafka: setup ## Start a local Kafka broker to try the distributed way
+	@$(BIN)/python -m deploy.kafka $(ARGS)
 
 bench: setup ## Measure the figures, print a table, write build/bench/embedded.json
 	@$(BIN)/python -m deploy.bench.embedded
@@ -48,6 +52,6 @@ docs: setup ## Write the generated documentation again
 lock: setup ## Resolve the dependencies again into requirements*.lock (newest: make lock ARGS=--upgrade)
 	@deploy/setup/lock.sh $(BIN) $(ARGS)
 
-clean: ## Remove build products and caches (keeps .venv and data)
+clean: ## Remove build products, caches, the fetched Kafka and its data (keeps .venv and data)
 	@rm -rf build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -16,6 +16,7 @@ PREFIX = "CORDON_"
 # Names that share the prefix and are no settings: they never belong in a configuration file.
 NOT_SETTINGS: dict[str, str] = {
     "CORDON_TOKEN": "The token that commands of the command line send, where no `--token-file` is given.",
+    "CORDON_KAFKA_HOME": "An unpacked Apache Kafka 4 that local brokers are started from, instead of a fetched one.",
 }
 
 

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from deploy.kafka.broker import LocalKafka
+    from ingest.topics import Topics
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -41,6 +46,43 @@ def shared_dir() -> Path:
             pytest.fail(f"CI=true, and {lacking}: provide it", pytrace=False)
         pytest.skip(lacking)
     return shared
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    """Run one Kafka broker for the whole session, with plaintext, TLS, mutual TLS and SASL listeners.
+
+    Tests share it and keep apart by lanes; whoever takes the broker away uses `own_kafka`.
+    """
+    # Imported here and below: a run of tests that need no Kafka does not wait for its client to load.
+    from deploy.kafka.broker import LocalKafka
+    from deploy.kafka.security import make_security
+    from support.kafka import require_kafka
+
+    require_kafka()
+    security = make_security(tmp_path_factory.mktemp("kafka-certificates"), {"cordon": "cordon-password"})
+    with LocalKafka(security=security) as broker:
+        yield broker
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[LocalKafka]:
+    """Run a Kafka broker for one test, which may kill, pause and start it."""
+    from deploy.kafka.broker import LocalKafka
+    from support.kafka import require_kafka
+
+    require_kafka()
+    with LocalKafka() as broker:
+        yield broker
+
+
+@pytest.fixture
+def kafka_lane(kafka: LocalKafka) -> Iterator[Topics]:
+    """Return a lane of the test's own on the shared broker, two device partitions and a keyed one, its topics made."""
+    from support.kafka import lane_on
+
+    with lane_on(kafka) as topics:
+        yield topics
 
 
 def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:

@@ -42,10 +42,10 @@ def test_an_unknown_override_is_named() -> None:
         load({}, report_port=1)
 
 
-def test_the_token_of_the_command_line_may_stand_in_the_environment() -> None:
+def test_names_that_are_no_settings_may_stand_in_the_environment() -> None:
     """A shell that exports CORDON_TOKEN must still be able to run `cordon up`."""
-    assert set(NOT_SETTINGS) == {"CORDON_TOKEN"}
-    assert load({"CORDON_TOKEN": "secret"}) == Settings()
+    assert set(NOT_SETTINGS) == {"CORDON_TOKEN", "CORDON_KAFKA_HOME"}
+    assert load({"CORDON_TOKEN": "secret", "CORDON_KAFKA_HOME": "/opt/kafka"}) == Settings()
 
 
 def test_the_token_is_no_setting_in_a_file(tmp_path: Path) -> None:
