@@ -128,6 +128,9 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     snapshot_seconds: Annotated[int, _int("Time for one round of fleet chunks.", 1, 3600)] = 60
     silence_seconds: Annotated[int, _int("How long after its last word a device counts as silent.", 60, 86_400)] = 900
     blind_seconds: Annotated[int, _int("Age of the newest tick after which Cordon calls itself blind.", 1, 3600)] = 10
+    lag_records_max: Annotated[
+        int, _int("Records a stage may not have read before Cordon calls itself blind.", 100, 100_000_000)
+    ] = 10_000
     activity_late_seconds: Annotated[int, _int("How far activity may lag before a rollout is held.", 1, 3600)] = 30
     policy_file: Annotated[str, _text("Policy file (TOML); empty for the built-in policy.")] = ""
     raw_retention_days: Annotated[int, _int("How long raw crashes and installs are kept in the store.", 1, 3650)] = 30

@@ -65,6 +65,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("leases", Spread.KEYED, "rollout id", None, True, "signed proceed leases"),
     Topic("fences", Spread.ONE, "claimed name", None, True, "claims on names: who may write; its offset is the epoch"),
     Topic("progress", Spread.ONE, "owner", None, True, "how far each owner of a share of the work has come"),
+    Topic("installation", Spread.ONE, "fact", None, True, "what all processes must agree on: keys by fingerprint"),
     Topic("deadletter", Spread.ONE, "source topic", 24 * 42, False, "what could not be used, why, where it came from"),
 )
 

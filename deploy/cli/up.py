@@ -70,9 +70,9 @@ async def _live(settings: Settings) -> int:
 def up(data: str | None, lane: str | None, store: bool | None, config: Path | None) -> None:
     """Start Cordon and run until SIGTERM or Ctrl-C."""
     settings = settings_of(config, data_dir=data, lane=lane, store=store)
-    from deploy.embedded.loop import run_on_loop
-    from deploy.embedded.parts import ConfigurationError
-    from deploy.embedded.servers import ListenError
+    from deploy.serving.configuration import ConfigurationError
+    from deploy.serving.loop import run_on_loop
+    from deploy.serving.servers import ListenError
 
     try:
         made = first_tokens(Path(settings.data_dir))

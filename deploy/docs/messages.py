@@ -12,6 +12,7 @@ from ingest.activity import ActivityBatch
 from ingest.claims import Claim
 from ingest.deadletter import DeadLetter
 from ingest.events import Batch, BootLoop, Bsod, CheckIn, Installed, Offered, RolloutNotice, Tick
+from ingest.installation import Fact
 from ingest.progress import OwnerWord
 from ingest.rollouts import Rollout
 from ingest.windows import Step
@@ -72,7 +73,12 @@ CHANNELS: dict[str, Channel] = {
     "switches": Channel(_of(SwitchRecord, SwitchPlace), ("signals",), ("signals",)),
     "leases": Channel((), (), ()),
     "fences": Channel(_of(Claim), ("grouping", "detection", "signals", "store"), ()),
-    "progress": Channel(_of(OwnerWord), ("grouping", "detection", "signals", "store"), ("gateway",)),
+    "progress": Channel(
+        _of(OwnerWord),
+        ("gateway", "grouping", "detection", "signals", "store"),
+        ("gateway", "detection", "signals"),
+    ),
+    "installation": Channel(_of(Fact), ("gateway", "grouping", "detection", "signals"), ("gateway", "signals")),
     "deadletter": Channel(_of(DeadLetter), ("grouping", "detection", "signals", "store"), ()),
 }
 

@@ -13,13 +13,12 @@ from starlette.applications import Starlette
 
 from deploy.embedded.pipeline import Pipeline
 from deploy.embedded.progress import PipelineProgress
-from detectors.policy import Policies, PolicyError
-from detectors.policy import load as load_policy
+from deploy.serving.configuration import ConfigurationError, policies_of, pseudonym_key_of, topics_of
+from detectors.policy import Policies
 from detectors.stage import DetectionStage
 from ingest.clock import Clock, DrivenClock, WallClock
 from ingest.gateway.app import reports_app
 from ingest.gateway.gateway import Gateway
-from ingest.gateway.pseudonym import PseudonymKeyError, load_key
 from ingest.gateway.tenants import TokenBook
 from ingest.grouping.stage import GroupingSettings, GroupingStage
 from ingest.log.embedded import EmbeddedLog
@@ -39,10 +38,6 @@ from signals.delivery.app import streams_app
 from signals.delivery.service import StreamService
 from signals.killswitch.keys import KeyFiles
 from signals.killswitch.stage import SignalsStage
-
-
-class ConfigurationError(Exception):
-    """The installation can't run as it is set up; the message says what to do."""
 
 
 @dataclass(slots=True)
@@ -78,7 +73,7 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
     """
     data = Path(settings.data_dir)
     data.mkdir(parents=True, exist_ok=True)
-    topics, policies, pseudonym_key = _read(settings, data)
+    topics, policies, pseudonym_key = _topics(settings), policies_of(settings), pseudonym_key_of(settings)
     metrics, wall = Metrics(), WallClock()
     clock: Clock = wall
     if settings.lane != LIVE_LANE:
@@ -127,14 +122,13 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
     )
 
 
-def _read(settings: Settings, data: Path) -> tuple[Topics, Policies, bytes]:
-    """Read what a person may have got wrong."""
-    try:
-        topics = Topics(settings.lane, settings.device_partitions)
-        policies = load_policy(Path(settings.policy_file) if settings.policy_file else None)
-        return topics, policies, load_key(data / "pseudonym.key")
-    except (ValueError, PolicyError, PseudonymKeyError) as error:
-        raise ConfigurationError(str(error)) from error
+def _topics(settings: Settings) -> Topics:
+    if settings.keyed_partitions != 1:
+        raise ConfigurationError(
+            f"keyed_partitions is {settings.keyed_partitions}, but one process drives one detection: leave it at 1, or "
+            f"run on many machines (`cordon up --distributed`)"
+        )
+    return topics_of(settings)
 
 
 def _detection(

@@ -13,9 +13,9 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.embedded.loop import run_on_loop
 from deploy.embedded.parts import Parts, build
-from deploy.embedded.servers import Listener
+from deploy.serving.loop import run_on_loop
+from deploy.serving.servers import Listener
 from ingest.gateway.tenants import Role
 from ingest.log.interface import LogUnavailableError
 from ingest.settings import Settings

@@ -1,4 +1,4 @@
-"""The event loop of the embedded Cordon: uvloop, which takes some 40 % more small posts a second than asyncio's own."""
+"""The event loop of Cordon's processes: uvloop, which takes some 40 % more small posts a second than asyncio's own."""
 
 import asyncio
 from collections.abc import Coroutine

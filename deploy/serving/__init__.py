@@ -1,0 +1,1 @@
+"""What every process of Cordon stands on: its event loop, its listeners, and what it is told before it starts."""
