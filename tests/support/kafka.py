@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 import pytest
 from kafka import KafkaAdminClient
-from kafka.admin import NewTopic
 
 from deploy.kafka.broker import LocalKafkaCluster
 from deploy.kafka.distribution import KafkaMissingError, classpath
+from ingest.log.kafka.topics import apply, wanted
 from ingest.log.specs import TopicSpec, topic_specs
 from ingest.settings import Settings
 from ingest.topics import Topics
@@ -63,32 +63,21 @@ def lane_on(
 
 
 def create_topics(kafka: LocalKafkaCluster, specs: tuple[TopicSpec, ...]) -> None:
-    """Create the topics of `specs`, replicated as widely as the cluster allows."""
+    """Create the topics of `specs` as `cordon topics apply` does, replicated as widely as the cluster allows."""
     replication = min(3, len(kafka.nodes))
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap.split(","))
     try:
-        admin.create_topics(
-            [
-                NewTopic(
-                    name=spec.name,
-                    num_partitions=spec.partitions,
-                    replication_factor=replication,
-                    topic_configs={
-                        "cleanup.policy": "compact" if spec.compacted else "delete",
-                        "min.insync.replicas": str(max(1, replication - 1)),
-                    },
-                )
-                for spec in specs
-            ]
-        )
+        apply(admin, wanted(specs, replication=replication, min_isr=max(1, replication - 1)))
     finally:
         admin.close()
 
 
 def delete_topics(kafka: LocalKafkaCluster, specs: tuple[TopicSpec, ...]) -> None:
-    """Delete the topics of `specs`."""
+    """Delete those of the topics that exist."""
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap.split(","))
     try:
-        admin.delete_topics([spec.name for spec in specs])
+        present = set(admin.list_topics()).intersection(spec.name for spec in specs)
+        if present:
+            admin.delete_topics(sorted(present))
     finally:
         admin.close()
