@@ -125,6 +125,12 @@ class Metrics:
             raise UndeclaredMetricError(f"{name} is not a gauge")
         found.set(value)
 
+    def forget(self, name: str, **labels: str) -> None:
+        """Take back what was set for these labels: it is another process's to say now."""
+        found = self._get(name, {})
+        order = next(metric.labels for metric in METRICS if metric.name == name)
+        found.remove(*(labels[label] for label in order))
+
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Add one observation to a histogram."""
         found = self._get(name, labels)

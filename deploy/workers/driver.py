@@ -169,6 +169,11 @@ class ShareDriver:
         return self._owner.fence.epoch if self._ready else 0
 
     @property
+    def ready(self) -> bool:
+        """Whether it can be fed: loaded, and neither parked nor ended."""
+        return self._ready
+
+    @property
     def parked(self) -> bool:
         """Whether it rests: it keeps its state and writes nothing."""
         return self._resting

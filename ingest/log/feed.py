@@ -136,6 +136,7 @@ class Feed:
         """Return records from `offset` on; see `Log.read`. Pushed ones if they continue the position."""
         queue = self._queues.get(source)
         if queue is None:
+            self._check_open()
             return self._log.read(source, offset, max_records, max_bytes)
         with self._changed:
             self._check_open()
@@ -197,7 +198,10 @@ class Feed:
         return offset < self._ends.get(source, 0) or (bool(records) and records[-1].offset >= offset)
 
     def close(self) -> None:
-        """End this feed and wake its reader; the log behind stays open for others."""
+        """End this feed and wake its reader; whatever it asks from here on is refused, a claim or an append too.
+
+        The log behind stays open for others.
+        """
         with self._changed:
             self._closed = True
             for queue in self._queues.values():
@@ -212,18 +216,22 @@ class Feed:
 
     def append(self, entries: Sequence[Entry], fence: Fence | None = None) -> list[int]:
         """Append to the log behind; see `Log.append`."""
+        self._check_open()
         return self._log.append(entries, fence)
 
     def bounds(self, source: TopicPartition) -> tuple[int, int]:
         """Return the bounds in the log behind; see `Log.bounds`."""
+        self._check_open()
         return self._log.bounds(source)
 
     def claim(self, name: str) -> Fence:
         """Claim in the log behind; see `Log.claim`."""
+        self._check_open()
         return self._log.claim(name)
 
     def check(self, fence: Fence) -> None:
         """Check in the log behind; see `Log.check`."""
+        self._check_open()
         self._log.check(fence)
 
     def commit(self, group: str, offsets: Mapping[TopicPartition, int], fence: Fence | None = None) -> None:
@@ -244,4 +252,5 @@ class Feed:
 
     def committed(self, group: str, source: TopicPartition) -> int | None:
         """Return what is committed in the log behind; see `Log.committed`."""
+        self._check_open()
         return self._log.committed(group, source)
