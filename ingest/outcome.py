@@ -60,6 +60,7 @@ class Refusal(enum.StrEnum):
     THROTTLED = "throttled"
     OVERLOADED = "overloaded"
     LOG_UNAVAILABLE = "log_unavailable"
+    SPOOL_FULL = "spool_full"
     DRAINING = "draining"
 
 
@@ -76,5 +77,6 @@ REFUSAL_DOCS: dict[Refusal, str] = {
     Refusal.THROTTLED: "429: the tenant is over its rate; try again after Retry-After seconds.",
     Refusal.OVERLOADED: "503: the gateway holds as much as it may; try again after Retry-After seconds.",
     Refusal.LOG_UNAVAILABLE: "503: the log did not take the reports; nothing was acknowledged. Try again.",
+    Refusal.SPOOL_FULL: "503: the log is away and the gateway's spool is full; try another gateway, or again later.",
     Refusal.DRAINING: "503: this gateway is stopping; try another, or again after Retry-After seconds.",
 }

@@ -19,6 +19,7 @@ STATUS: dict[Refusal, int] = {
     Refusal.THROTTLED: 429,
     Refusal.OVERLOADED: 503,
     Refusal.LOG_UNAVAILABLE: 503,
+    Refusal.SPOOL_FULL: 503,
     Refusal.DRAINING: 503,
 }
 

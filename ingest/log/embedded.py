@@ -11,6 +11,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from ingest.clock import Clock
@@ -19,7 +20,15 @@ from ingest.log.checkpoint import Checkpointer
 from ingest.log.codec import Codec
 from ingest.log.group_commit import GroupCommit, Unit
 from ingest.log.heads import TAIL_BYTES_MAX, Head, Tails, Waiting
-from ingest.log.interface import Entry, Fence, LogError, LogUnavailableError, Record, TopicPartition
+from ingest.log.interface import (
+    Entry,
+    Fence,
+    LogError,
+    LogFullError,
+    LogUnavailableError,
+    Record,
+    TopicPartition,
+)
 from ingest.log.lockfile import DirectoryLock
 from ingest.log.reading import FileReader, gone
 from ingest.log.specs import TopicSpecs, by_partition, require_key, spec_of
@@ -39,6 +48,7 @@ class EmbeddedLog:
         *,
         tombstone_ms: int = TOMBSTONE_MS,
         tail_bytes_max: int = TAIL_BYTES_MAX,
+        bytes_max: int | None = None,
     ) -> None:
         """Open or create the log.
 
@@ -48,6 +58,7 @@ class EmbeddedLog:
             clock: stamps records and decides retention.
             tombstone_ms: how long a tombstone stays readable before compaction drops it.
             tail_bytes_max: memory for the newest records, which keeps consumers that keep up off the disk.
+            bytes_max: keys and values stored, over all topics; an append beyond it is refused. None has no bound.
 
         Raises:
             LogError: another process owns the directory, or the file and `specs` disagree.
@@ -57,6 +68,7 @@ class EmbeddedLog:
         self._specs = by_partition(specs)
         self._clock = clock
         self._tombstone_ms = tombstone_ms
+        self._bytes_max = bytes_max
         self._codec = Codec()
         self._closed = False
         try:
@@ -90,12 +102,24 @@ class EmbeddedLog:
         """Append all entries or none, durably; see `Log.append`. Calls from several threads share an fsync."""
         self._check_open()
         prepared = [self._prepare(entry) for entry in entries]
+        size_bytes = sum(len(entry.key or b"") + len(entry.stored or b"") for entry in prepared)
 
         def work(transaction: Transaction) -> list[int]:
             transaction.check(fence)
+            self._check_room(transaction, size_bytes)
             return transaction.append(prepared)
 
-        return self._commits.submit(work, sum(len(entry.stored or b"") for entry in prepared))
+        return self._commits.submit(work, size_bytes)
+
+    def _check_room(self, transaction: Transaction, size_bytes: int) -> None:
+        if self._bytes_max is None:
+            return
+        held = transaction.stored_bytes()
+        if held + size_bytes > self._bytes_max:
+            raise LogFullError(
+                f"the log in {self._directory} holds {held} bytes of at most {self._bytes_max}: {size_bytes} more do "
+                "not fit until some are trimmed"
+            )
 
     def _prepare(self, entry: Entry) -> Prepared:
         require_key(spec_of(self._specs, entry.topic, entry.partition), entry.key)
@@ -229,7 +253,24 @@ class EmbeddedLog:
         paths = (self._path, self._path.with_name(f"{schema.FILE_NAME}-wal"))
         return sum(path.stat().st_size for path in paths if path.exists())
 
+    def stored_bytes(self, source: TopicPartition) -> int:
+        """Return the bytes of a partition's keys and values as stored."""
+        return self._head(source).stored_bytes
+
     # Upkeep.
+
+    def trim(self, source: TopicPartition, before: int) -> None:
+        """Delete the records of a partition before an offset, for good; `maintain` gives their disk back.
+
+        Works in steps as short as those of `maintain`: whoever uses a partition as a queue calls this once what it read
+        is safe elsewhere. After a failure the records before `bounds(source)[0]` are gone and the others are there.
+
+        Raises:
+            LogUnavailableError: the log could not be written; call again.
+        """
+        head = self._head(source)
+        while head.first < min(before, head.next):
+            self._commits.submit(partial(retention.trim, source=source, before=before))
 
     def maintain(self) -> int:
         """Compact, apply retention, and give free space back; call it every second or so from a thread of its own.

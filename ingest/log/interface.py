@@ -69,6 +69,10 @@ class LogUnavailableError(LogError):
     """The log cannot take or give records now; nothing was acknowledged. Try again."""
 
 
+class LogFullError(LogUnavailableError):
+    """The log holds as many bytes as it may, or its disk does; nothing was acknowledged. Try again later."""
+
+
 class OffsetGoneError(LogError):
     """The offset asked for lies before the partition's first one: retention or compaction took it."""
 

@@ -118,6 +118,26 @@ def retain(transaction: Transaction, source: TopicPartition) -> bool:
     head = transaction.head(source)
     spec = head.spec
     from_ms = transaction.now_ms - spec.retention_ms if spec.retention_ms is not None else None
+
+    def due(_number: int, appended_at_ms: int) -> bool:
+        excess = spec.retention_bytes_max is not None and head.stored_bytes > spec.retention_bytes_max
+        return excess or (from_ms is not None and appended_at_ms < from_ms)
+
+    return _delete_first(transaction, head, due)
+
+
+def trim(transaction: Transaction, source: TopicPartition, before: int) -> bool:
+    """Delete some of a partition's records before an offset; once none is left, the partition begins there."""
+    head = transaction.head(source)
+    end = min(before, head.next)
+    if not _delete_first(transaction, head, lambda number, _appended_at_ms: number < row_id(head.id, end)):
+        head.first = max(head.first, end)
+        return False
+    return True
+
+
+def _delete_first(transaction: Transaction, head: Head, due: Callable[[int, int], bool]) -> bool:
+    """Delete the first records of a partition while they are due (asked with id and time), as many as a step takes."""
     room = STEP_BYTES_MAX
     end = None
     rows = transaction.connection.execute(
@@ -126,8 +146,7 @@ def retain(transaction: Transaction, source: TopicPartition) -> bool:
         (row_id(head.id, head.first), row_id(head.id + 1, 0), STEP_RECORDS_MAX),
     ).fetchall()
     for number, appended_at_ms, key_bytes, stored_bytes in rows:
-        excess = spec.retention_bytes_max is not None and head.stored_bytes > spec.retention_bytes_max
-        if room <= 0 or not (excess or (from_ms is not None and appended_at_ms < from_ms)):
+        if room <= 0 or not due(number, appended_at_ms):
             break
         size = (key_bytes or 0) + (stored_bytes or 0)
         head.stored_bytes -= size

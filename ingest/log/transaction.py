@@ -55,6 +55,10 @@ class Transaction:
             head = self.changed[source] = replace(self.heads[source])
         return head
 
+    def stored_bytes(self) -> int:
+        """Return the bytes of all partitions' keys and values, as this transaction would leave them."""
+        return sum(self.changed.get(source, head).stored_bytes for source, head in self.heads.items())
+
     def check(self, fence: Fence | None) -> None:
         """Refuse a stale fence.
 

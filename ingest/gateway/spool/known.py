@@ -1,0 +1,81 @@
+"""What a gateway must know to start, kept beside the spool for when Kafka is away: rollouts, and its last tick.
+
+Written with each flush that goes to the spool, in the same transaction; of the flushes that go to Kafka directly, the
+rollouts at once and the tick now and then. The invariant: it holds every rollout that this gateway ever announced or
+heard of and every tick it spooled; of ticks that went to Kafka directly it may be behind by `TICK_NOTED_MS`.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from ingest.events import Tick, encoder
+from ingest.log.embedded import EmbeddedLog
+from ingest.log.interface import Entry, TopicPartition
+from ingest.rollouts import Rollout, rollout_decoder
+from ingest.topics import Topics
+
+KNOWN_TOPIC = "spool.known"
+KNOWN = TopicPartition(KNOWN_TOPIC, 0)
+TICK_NOTED_MS = 10_000
+_TICK_KEY = b"tick"
+_TICK_PREFIX = b'{"kind":"tick"'
+_tick_decoder = msgspec.json.Decoder(Tick)
+
+
+class Known:
+    """The copy; on the spool's own log, in a compacted topic."""
+
+    def __init__(self, log: EmbeddedLog, topics: Topics) -> None:
+        """Use `log`, which has the topic `KNOWN_TOPIC`."""
+        self._log = log
+        self._rollouts_topic = topics.name("rollouts")
+        self._tick_noted_ms = 0
+
+    def entries_of(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Return what to append with a flush, in the same transaction."""
+        found = [
+            Entry(KNOWN_TOPIC, 0, entry.key, entry.value) for entry in entries if entry.topic == self._rollouts_topic
+        ]
+        # A flush ends with its ticks, all of one time.
+        last = entries[-1] if entries else None
+        if last is not None and (last.value or b"").startswith(_TICK_PREFIX):
+            found.append(Entry(KNOWN_TOPIC, 0, _TICK_KEY, last.value))
+        return found
+
+    def note(self, entries: Sequence[Entry]) -> None:
+        """Note what a flush says that the log behind has taken.
+
+        Raises:
+            LogUnavailableError: the disk refused.
+        """
+        found = self.entries_of(entries)
+        if found and found[-1].key == _TICK_KEY:
+            at_ms = _tick_decoder.decode(found[-1].value or b"").at_ms
+            if 0 <= at_ms - self._tick_noted_ms < TICK_NOTED_MS:
+                found.pop()
+            else:
+                self._tick_noted_ms = at_ms
+        if found:
+            self._log.append(found)
+
+    def keep(self, rollouts: Iterable[Rollout]) -> None:
+        """Note rollouts that were learned from the log.
+
+        Raises:
+            LogUnavailableError: the disk refused.
+        """
+        entries = [Entry(KNOWN_TOPIC, 0, one.rollout.encode(), encoder.encode(one)) for one in rollouts]
+        if entries:
+            self._log.append(entries)
+
+    def read(self) -> tuple[list[tuple[Rollout, int]], int]:
+        """Return the rollouts, each with the time when it was noted, and the time of the last tick noted, or 0."""
+        latest: dict[bytes | None, tuple[bytes, int]] = {}
+        offset, end = self._log.bounds(KNOWN)
+        while offset < end and (records := self._log.read(KNOWN, offset)):
+            offset = records[-1].offset + 1
+            latest.update({record.key: (record.value or b"", record.appended_at_ms) for record in records})
+        tick = latest.pop(_TICK_KEY, None)
+        rollouts = [(rollout_decoder.decode(value), at_ms) for value, at_ms in latest.values()]
+        return rollouts, _tick_decoder.decode(tick[0]).at_ms if tick else 0
