@@ -1,7 +1,5 @@
 """`cordon up`: start Cordon to stay, in one process."""
 
-import asyncio
-import signal
 import sys
 from pathlib import Path
 
@@ -10,7 +8,6 @@ import click
 from deploy.cli.options import config_option, settings_of
 from ingest.gateway.tenants import TokenBook, TokenBookError
 from ingest.log.interface import LogError
-from ingest.settings import Settings
 from ingest.store.interface import StoreError
 
 FIRST_TOKENS = (
@@ -40,28 +37,6 @@ def first_tokens(data_dir: Path) -> list[tuple[str, Path]]:
     return made
 
 
-async def _live(settings: Settings) -> int:
-    from deploy.embedded import Embedded
-
-    loop = asyncio.get_running_loop()
-    end = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end.set)
-    embedded = Embedded(settings)
-    await embedded.start()
-    for name, url in embedded.urls().items():
-        click.echo(f"{name:8} {url}")
-    click.echo("ready", nl=True)
-    sys.stdout.flush()
-    ended = asyncio.create_task(end.wait())
-    failed = asyncio.create_task(embedded.failed.wait())
-    await asyncio.wait({ended, failed}, return_when=asyncio.FIRST_COMPLETED)
-    ended.cancel()
-    failed.cancel()
-    await embedded.stop()
-    return 1 if embedded.failed.is_set() else 0
-
-
 @click.command()
 @click.option("--data", default=None, help="Data folder; the one in the settings where not given.")
 @click.option("--lane", default=None, help="Lane of this run; rollout systems obey `live` only.")
@@ -70,8 +45,10 @@ async def _live(settings: Settings) -> int:
 def up(data: str | None, lane: str | None, store: bool | None, config: Path | None) -> None:
     """Start Cordon and run until SIGTERM or Ctrl-C."""
     settings = settings_of(config, data_dir=data, lane=lane, store=store)
+    from deploy.embedded import Embedded
     from deploy.serving.configuration import ConfigurationError
     from deploy.serving.loop import run_on_loop
+    from deploy.serving.run import live
     from deploy.serving.servers import ListenError
 
     try:
@@ -85,7 +62,7 @@ def up(data: str | None, lane: str | None, store: bool | None, config: Path | No
     for name, path in made:
         click.echo(f"token    {name} in {path}")
     try:
-        code = run_on_loop(_live(settings))
+        code = run_on_loop(live(lambda: Embedded(settings)))
     except (LogError, StoreError, ListenError, ConfigurationError, TokenBookError) as error:
         raise click.ClickException(str(error)) from error
     sys.exit(code)

@@ -114,7 +114,7 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         streams=streams,
         pipeline=pipeline,
         reports_app=reports_app(gateway),
-        streams_app=streams_app(streams, tokens.authenticate, wall),
+        streams_app=streams_app(streams, tokens.authenticate, wall, pipeline),
         store=store,
         reader=reader,
         sink=sink,

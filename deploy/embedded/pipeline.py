@@ -17,6 +17,7 @@ from ingest.grouping.stage import GroupingStage
 from ingest.log.interface import Log, LogUnavailableError, TopicPartition
 from ingest.log.owner import Owner
 from ingest.metrics import Metrics
+from ingest.sight import Cause, Sight, Unseen
 
 WAIT_SECONDS = 0.25
 UNAVAILABLE_SECONDS = 0.5
@@ -111,6 +112,20 @@ class Pipeline:
         with self._reached:
             self._reached.wait_for(lambda: self._reached_ms >= at_ms or self.failure is not None, timeout_seconds)
         return self._reached_ms >= at_ms
+
+    def sight(self) -> Sight:
+        """Return whether Cordon sees: the stages run, and in the live lane the newest tick counted is not too old."""
+        at_ms, why = self._clock.now_ms(), []
+        age_ms = at_ms - self._grouping.watermark_ms
+        if self.failure is not None:
+            detail = f"the pipeline has failed: {self.failure}. See the log, and start Cordon again"
+            why.append(Unseen(share="pipeline", cause=Cause.FAILED, detail=detail))
+        elif self._blind_seconds is not None and age_ms > self._blind_seconds * 1000:
+            detail = (
+                f"the newest tick counted is {age_ms / 1000:.0f} s old: do the stages keep up, and is the log full?"
+            )
+            why.append(Unseen(share="pipeline", cause=Cause.OLD, detail=detail))
+        return Sight(seeing=not why, why=why, unseen=len(why), at_ms=at_ms)
 
     def wait_counted(self, at_ms: int, timeout_seconds: float) -> bool:
         """Block until grouping's watermark is `at_ms`, though its word may not have been through detection yet."""

@@ -23,6 +23,7 @@ from ingest.events import UNREADABLE_ERRORS, encoder
 from ingest.gateway.refusal import RequestRefusedError
 from ingest.log.interface import Entry, LogUnavailableError
 from ingest.outcome import Refusal
+from ingest.sight import SightSource
 from ingest.topics import keyed_partition_of
 from signals.delivery.cursor import CursorError
 from signals.delivery.service import StreamService
@@ -68,15 +69,18 @@ class CommandBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     command_id: Annotated[str, Meta(max_length=64)] = ""
 
 
-def streams_app(service: StreamService, authenticate: Authenticate, clock: Clock) -> Starlette:
+def streams_app(
+    service: StreamService, authenticate: Authenticate, clock: Clock, sight: SightSource | None = None
+) -> Starlette:
     """Return the application of the streams listener.
 
     Args:
         service: its live side; the application starts and stops it with its lifespan.
         authenticate: gives the principal of an `Authorization` header, or None.
         clock: stamps commands.
+        sight: whether Cordon sees; None where nobody watches, and `/v1/sight` is not served.
     """
-    handlers = _Handlers(service, authenticate, clock)
+    handlers = _Handlers(service, authenticate, clock, sight)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -98,6 +102,8 @@ def streams_app(service: StreamService, authenticate: Authenticate, clock: Clock
         Route("/v1/rollouts/{rollout}/verdict", handlers.verdict),
         *commands,
     ]
+    if sight is not None:
+        routes.append(Route("/v1/sight", handlers.sight))
     return Starlette(
         routes=routes,
         lifespan=lifespan,
@@ -106,16 +112,24 @@ def streams_app(service: StreamService, authenticate: Authenticate, clock: Clock
 
 
 class _Handlers:
-    def __init__(self, service: StreamService, authenticate: Authenticate, clock: Clock) -> None:
+    def __init__(
+        self, service: StreamService, authenticate: Authenticate, clock: Clock, sight: SightSource | None
+    ) -> None:
         self._service = service
         self._authenticate = authenticate
         self._clock = clock
+        self._sight = sight
 
     async def healthz(self, _request: Request) -> Response:
         return _json({"ok": True})
 
     async def keys(self, _request: Request) -> Response:
         return Response(self._service.keys.to_json(), media_type="application/jwk-set+json")
+
+    async def sight(self, request: Request) -> Response:
+        assert self._sight is not None
+        self._principal(request, READ_ROLES)
+        return _json(self._sight.sight())
 
     async def verdict(self, request: Request) -> Response:
         self._principal(request, READ_ROLES)

@@ -17,7 +17,10 @@ def test_the_first_process_says_what_the_others_must_agree_with() -> None:
     rig = WordLog()
     tell(rig, key="aa", partitions="2")
     tell(rig, "gateway-2", key="aa")
-    assert {name: fact.value for name, fact in facts_in(rig.log, rig.topics).items()} == {"key": "aa", "partitions": "2"}
+    assert {name: fact.value for name, fact in facts_in(rig.log, rig.topics).items()} == {
+        "key": "aa",
+        "partitions": "2",
+    }
     with pytest.raises(DisagreementError, match=r"key is bb here.* is aa \(set by gateway-1\): copy the key file"):
         tell(rig, "gateway-2", key="bb")
 

@@ -130,7 +130,7 @@ def test_lag_is_bounded(lag: int, causes: list[tuple[str, Cause]]) -> None:
 
 
 def test_old_records_are_blindness_where_ticks_never_rest() -> None:
-    """Gateways tick into grouping's input, and grouping into detection's; signals may have nothing to read for hours."""
+    """Gateways tick into grouping's input, and grouping into detection's; signals may have nothing to read for long."""
     rig = Rig()
     old_ms = NOW_MS - BLIND_SECONDS * 1000 - 1
     for owner in ("grouping/0", "detection/0", "signals/0"):

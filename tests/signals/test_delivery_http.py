@@ -6,6 +6,7 @@ import httpx2
 import pytest
 
 from detectors.verdict import DecisionWord
+from ingest.sight import Cause, Sight, Unseen
 from signals.killswitch.signing import PublicKeys
 from support.streams import OPERATOR, READER, REPORTER, StreamRig, eventually, streaming
 from support.switches import ROLLOUT, SIGNER, verdict
@@ -130,6 +131,19 @@ def test_what_is_refused_says_why(
         answer = http.request(method, path, content=body)
     assert (answer.status_code, answer.json()["reason"]) == (status, reason)
     assert answer.json()["detail"]
+
+
+def test_sight_is_told_to_whoever_may_read(rig: StreamRig) -> None:
+    """What a lease is renewed on: nobody is left to guess why Cordon says nothing."""
+    with rig.http(READER) as http:
+        assert http.get("/v1/sight").json() == {"seeing": True, "why": [], "unseen": 0, "at_ms": 0}
+        unseen = Unseen(share="grouping/3", cause=Cause.SILENT, detail="last heard 12 s ago")
+        rig.sight_now = Sight(seeing=False, why=[unseen], unseen=1, at_ms=7)
+        told = http.get("/v1/sight").json()
+    assert (told["seeing"], told["unseen"]) == (False, 1)
+    assert told["why"] == [{"share": "grouping/3", "cause": "silent", "detail": "last heard 12 s ago"}]
+    with rig.http(REPORTER) as http:
+        assert http.get("/v1/sight").status_code == 403
 
 
 def test_health_and_public_keys_need_no_token(shared_rig: StreamRig) -> None:

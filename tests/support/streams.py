@@ -13,6 +13,7 @@ import httpx2
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
+from ingest.sight import Sight
 from ingest.topics import Topics
 from signals.delivery.app import streams_app
 from signals.delivery.service import StreamService
@@ -71,12 +72,17 @@ class StreamRig(SwitchRig):
             queue_max=queue_max,
             heartbeat_seconds=heartbeat_seconds,
         )
-        self.app = streams_app(self.service, authenticate, self.clock)
+        self.sight_now = Sight(seeing=True)
+        self.app = streams_app(self.service, authenticate, self.clock, self)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.loop = asyncio.new_event_loop()
         self._ending = threading.Event()
         self._threads = [threading.Thread(target=self._serve), threading.Thread(target=self._own)]
+
+    def sight(self) -> Sight:
+        """Return what a test has put there."""
+        return self.sight_now
 
     def http(self, token: str = OPERATOR) -> httpx2.Client:
         """Return a client with that token."""

@@ -117,7 +117,7 @@ def test_words_that_lay_in_the_log_count_too(patience: None) -> None:
 
 def test_who_is_lacking_is_named(rig: Rig) -> None:
     rig.say("signals/0")
-    with pytest.raises(RequestRefusedError, match="detection/0 .nobody owns it") as refused:
+    with pytest.raises(RequestRefusedError, match=r"detection/0 .nobody owns it") as refused:
         asyncio.run(rig.progress.reached(7))
     assert refused.value.retry_after_seconds
 
