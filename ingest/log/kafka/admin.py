@@ -1,11 +1,12 @@
 """A client for administration, and why it can't connect in words that name the setting.
 
-kafka-python waits out its time and then says only that it could not bootstrap; the reason stands in its log, once for
-each attempt. Here that log is read, kept from the terminal, and turned into one message.
+Used by `cordon topics`. kafka-python waits out its time and then says only that it could not bootstrap; the reason
+stands in its log, once for each attempt. So the address and TLS are tried here first, and the log is read for the rest.
 """
 
 import logging
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,12 +26,10 @@ _REMEDIES = (
         "Kafka refused the user name or password: check kafka_username and kafka_password_file",
     ),
     ("UnsupportedSaslMechanism", "Kafka does not offer this SASL mechanism: check kafka_sasl_mechanism"),
-    ("CERTIFICATE_VERIFY_FAILED", "the brokers' certificate can't be verified: check kafka_ca_file and the host names"),
     ("ALERT", "Kafka refused our certificate: check kafka_cert_file and kafka_key_file"),
-    ("Handshake failed", "no TLS is spoken there: check kafka_security and the ports in kafka_bootstrap"),
     ("ECONNREFUSED", "a broker does not listen where Kafka says it does: check its advertised.listeners"),
-    ("socket disconnected", "the broker hung up at once: check kafka_security and the ports in kafka_bootstrap"),
 )
+_HUNG_UP = "socket disconnected"
 
 
 @contextmanager
@@ -62,38 +61,52 @@ def admin_client(connection: Connection) -> Iterator[KafkaAdminClient]:
                 client._net.stop()  # as KafkaAdminClient.close does
             raise LogUnavailableError(
                 f"no answer from Kafka at {','.join(connection.bootstrap)} within {connection.timeout_ms} ms: "
-                f"{remedy(said) or error}"
+                f"{_remedy(connection, said) or error}"
             ) from error
         try:
             yield admin
         except (KafkaError, OSError) as error:
             raise LogUnavailableError(
-                f"Kafka at {','.join(connection.bootstrap)} did not do what was asked: {remedy(said) or error}"
+                f"Kafka at {','.join(connection.bootstrap)} did not do what was asked: "
+                f"{_remedy(connection, said) or error}"
             ) from error
         finally:
             admin.close()
 
 
 def _require_listener(connection: Connection) -> None:
-    # Asked before kafka-python is: it would try until its time is up, and lose a socket each time it is refused.
+    # Asked before kafka-python is: it would try until its time is up, and lose a socket each time it fails.
     errors = []
     for address in connection.bootstrap:
         host, _, port = address.rpartition(":")
+        host = host.strip("[]")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), connection.timeout_ms / 1000).close()
-        except OSError as error:
-            errors.append(f"{address} ({error.strerror or error})")
-        else:
+            with socket.create_connection((host, int(port)), connection.timeout_ms / 1000) as plain:
+                if connection.tls is not None:
+                    connection.tls.wrap_socket(plain, server_hostname=host).close()
             return
-    raise LogUnavailableError(f"nothing listens at {', '.join(errors)}: start Kafka or correct kafka_bootstrap")
+        except ssl.SSLCertVerificationError as error:
+            check = "check kafka_ca_file, and that the certificate names this host"
+            errors.append(f"{address}'s certificate can't be verified ({error.verify_message}): {check}")
+        except ssl.SSLError as error:
+            signs = "ALERT" in str(error)
+            check = "check kafka_cert_file and kafka_key_file" if signs else "check kafka_security and the port"
+            errors.append(f"no TLS handshake with {address} ({error.reason or error}): {check}")
+        except OSError as error:
+            reason = error.strerror or str(error)
+            errors.append(f"nothing answers at {address} ({reason}): start Kafka or check kafka_bootstrap")
+    raise LogUnavailableError("; ".join(errors))
 
 
-def remedy(said: list[str]) -> str:
-    """Return what a person should look at, given the lines of the client's log; empty when they tell nothing."""
+def _remedy(connection: Connection, said: list[str]) -> str:
     for sign, advice in _REMEDIES:
         found = next((line for line in said if sign in line), None)
         if found is not None:
             return f"{advice} ({found})"
+    if any(_HUNG_UP in line for line in said):
+        # A broker that refuses a password may hang up before it has said so.
+        user = "kafka_username, kafka_password_file, " if connection.mechanism else ""
+        return f"the broker hung up at once: check {user}kafka_security and the ports in kafka_bootstrap"
     return ""
 
 

@@ -114,7 +114,7 @@ def test_an_absent_kafka_is_an_error_and_no_difference(kafka: LocalKafka) -> Non
     away = Topics("away")
     done = run(kafka, away, "diff", CORDON_KAFKA_BOOTSTRAP="127.0.0.1:1", CORDON_KAFKA_TIMEOUT_MS="700")
     assert done.exit_code == 2
-    assert "nothing listens at 127.0.0.1:1" in done.output
+    assert "nothing answers at 127.0.0.1:1 (Connection refused)" in done.output
     assert "kafka_bootstrap" in done.output
 
 
