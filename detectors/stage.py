@@ -118,6 +118,11 @@ class DetectionStage:
         """The rollouts, and this partition's cohort windows."""
         return (self._rollouts, self._cohorts)
 
+    @property
+    def merged_ms(self) -> int:
+        """Everything received before this time is scored, but for device partitions that are left out."""
+        return self._merger.merged_ms
+
     def wants(self) -> Sequence[TopicPartition]:
         """Return the rollouts first; alone while a window names one that was not read yet."""
         return (self._rollouts,) if self._waits else self.inputs

@@ -1,6 +1,7 @@
 """The detection stage: a bad rollout dies, a healthy one never, and nothing is said that is not known."""
 
 import dataclasses
+import itertools
 
 import pytest
 
@@ -252,6 +253,29 @@ def test_a_partition_that_goes_blind_is_left_out_and_named_while_the_others_coun
     harness.feed([step(1, T0 + 250, since + 250)])
     assert "without" not in harness.latest().sentence
     assert harness.latest().evidence.at_risk_exposed == 2000
+
+
+def test_a_device_partition_without_an_owner_ends_health_at_once_and_no_evidence_of_the_others() -> None:
+    """Nobody groups partition 1 any more: what proceeded is unknown, never healthy again, and can still be killed."""
+    harness = Harness(partitions=2, blind_seconds=10)
+    harness.declare(rollout())
+    harness.feed([steady(5000, 5000, partition=0), steady(5000, 5000, partition=1)])
+    minutes = [T0 + 250 + minute * 60_000 for minute in range(24 * 60 + 1)]
+    for since, until in itertools.pairwise(minutes):
+        harness.feed([step(0, since, until), step(1, since, until)])
+    assert harness.latest().decision is DecisionWord.PROCEED
+    said, since = len(harness.verdicts), minutes[-1]
+    for _ in range(60):
+        harness.feed([step(0, since, since + 250)])
+        since += 250
+    # Within the ten seconds that Cordon calls blindness, and a second for the word.
+    assert harness.said()[said].at_ms <= minutes[-1] + 11_000
+    assert {verdict.decision for verdict in harness.said()[said:]} == {DecisionWord.UNKNOWN}
+    assert VerdictWord.HEALTHY not in {verdict.verdict for verdict in harness.said()[said:]}
+    assert harness.stage.merged_ms == since
+    # Half of the devices at risk are exposed, so each crash says little: fifty say enough.
+    harness.feed([crashes(50, since_ms=since)])
+    assert harness.latest().decision is DecisionWord.KILL
 
 
 def test_a_fast_replay_leaves_nobody_out() -> None:
