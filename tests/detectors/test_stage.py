@@ -273,8 +273,8 @@ def test_a_device_partition_without_an_owner_ends_health_at_once_and_no_evidence
     assert {verdict.decision for verdict in harness.said()[said:]} == {DecisionWord.UNKNOWN}
     assert VerdictWord.HEALTHY not in {verdict.verdict for verdict in harness.said()[said:]}
     assert harness.stage.merged_ms == since
-    # Half of the devices at risk are exposed, so each crash says little: fifty say enough.
-    harness.feed([crashes(50, since_ms=since)])
+    # Half of the devices at risk are exposed, so each crash says little: a hundred say enough.
+    harness.feed([crashes(100, since_ms=since)])
     assert harness.latest().decision is DecisionWord.KILL
 
 
