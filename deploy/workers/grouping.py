@@ -161,23 +161,28 @@ class GroupingService(Service):
         )
         try:
             await consumer.start()
-            await self._check_topics(consumer)
             consumer.subscribe(self._names, listener=_Listener(self, consumer))
+            deadline = time.monotonic() + self._connection.timeout_ms / 1000
+            checked = False
             while not self.should_stop:
                 await self._poll(consumer)
+                checked = checked or self._check_topics(consumer, deadline)
             await self._shares.stop(STOP_SECONDS)
         finally:
             await self._leave(consumer)
 
-    async def _check_topics(self, consumer: AIOKafkaConsumer) -> None:
-        existing = await consumer.topics()
+    def _check_topics(self, consumer: AIOKafkaConsumer, deadline: float) -> bool:
+        """Return whether the topics are as the settings say; False while the consumer does not know them yet."""
         for name in self._names:
-            found = len(consumer.partitions_for_topic(name) or ()) if name in existing else 0
+            found = len(consumer.partitions_for_topic(name) or ())
+            if not found and time.monotonic() < deadline:
+                return False
             if found != self._topics.device_partitions:
                 raise LogError(
                     f"topic {name} has {found} partitions where device_partitions says "
                     f"{self._topics.device_partitions}: run `cordon topics apply`, or correct the setting"
                 )
+        return True
 
     async def _leave(self, consumer: AIOKafkaConsumer) -> None:
         if self._committing is not None:
