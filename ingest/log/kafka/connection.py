@@ -90,10 +90,12 @@ def connection_of(settings: Settings) -> Connection:
         )
     sasl = settings.kafka_security.startswith("sasl_")
     tls = settings.kafka_security.endswith("tls")
+    if not tls:
+        _require_no_tls_files(settings)
     return Connection(
         bootstrap=_addresses(settings.kafka_bootstrap),
         protocol=_PROTOCOLS[settings.kafka_security],
-        tls=_tls(settings) if tls else _no_tls(settings),
+        tls=_tls(settings) if tls else None,
         mechanism=settings.kafka_sasl_mechanism if sasl else "",
         username=_username(settings) if sasl else "",
         password=_password(settings) if sasl else "",
@@ -143,7 +145,7 @@ def _no_passphrase() -> str:
     raise ValueError("the key is encrypted")
 
 
-def _no_tls(settings: Settings) -> None:
+def _require_no_tls_files(settings: Settings) -> None:
     for name in ("kafka_ca_file", "kafka_cert_file", "kafka_key_file"):
         if getattr(settings, name):
             raise SettingsError(
