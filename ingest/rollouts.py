@@ -72,8 +72,12 @@ class Rollout(msgspec.Struct, kw_only=True):
         declared_by: the token that declared it; empty for discovered ones.
         discovered_by: the tenant whose report revealed it; empty for declared ones. Its small budget pays for it.
         pushed_devices: how many devices were declared by list (the lists themselves go to the device partitions).
-        pushed_lists: digests of those lists, so that a declaration sent again is not counted again.
+        pushed_lists: names of those lists, sorted: a digest of the content and the number of devices, so that a
+            declaration sent again is not counted again.
         closed: the rollout is over; nobody watches it any more.
+        origin_said_ms: the gateway's clock when the origin was said; one that lies before it had passed by then, and
+            never moves again. 0: by a gateway that did not tell.
+        rings_said_ms: the gateway's clock when the rings were said; the latest word on them counts.
     """
 
     schema: int = SCHEMA_WRITTEN
@@ -90,6 +94,8 @@ class Rollout(msgspec.Struct, kw_only=True):
     declared_by: str = ""
     discovered_by: str = ""
     closed: bool = False
+    origin_said_ms: int = 0
+    rings_said_ms: int = 0
 
 
 def rollout_id(vendor: str, product: str, version: str) -> str:

@@ -248,9 +248,12 @@ class _Pages:
         return Response(b'{"status":"ok"}', media_type="application/json")
 
     async def readyz(self, _request: Request) -> Response:
-        """Say whether posts would be taken, and if not why."""
-        problems = self._gateway.problems()
-        body = _encode({"ready": not problems, "problems": problems})
+        """Say whether posts would be taken, and if not why; and whether they wait in the spool for the log."""
+        problems, spooling = self._gateway.problems(), self._gateway.spooling()
+        said: dict[str, Any] = {"ready": not problems, "problems": problems}
+        if spooling is not None:
+            said["spooling"] = spooling
+        body = _encode(said)
         return Response(body, 503 if problems else 200, media_type="application/json")
 
     async def metrics(self, _request: Request) -> Response:

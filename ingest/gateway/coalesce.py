@@ -25,13 +25,15 @@ from ingest.gateway.pseudonym import Pseudonyms
 from ingest.gateway.records import REPORTS_PER_RECORD_MAX, Announcement, Flush, RecordWriter
 from ingest.gateway.refusal import RequestRefusedError
 from ingest.gateway.route import route
-from ingest.log.interface import Log
+from ingest.log.interface import Log, LogFullError
 from ingest.metrics import Metrics
 from ingest.outcome import Refusal
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
+# A full spool means that the log was away for long: it will not be back in a moment.
+SPOOL_FULL_RETRY_SECONDS = 30
 B = TypeVar("B")
 
 
@@ -199,6 +201,10 @@ class Coalescer:
         self._kick()
         return waiter.future
 
+    def not_before(self, tick_ms: int) -> None:
+        """Never tick at or below `tick_ms`: it was found in the log after the start."""
+        self.last_tick_ms = max(self.last_tick_ms, tick_ms)
+
     def tick(self) -> None:
         """Write a tick with the next flush, which is now if the writer is free."""
         self._tick_due = True
@@ -316,7 +322,7 @@ class Coalescer:
         if error is None:
             del self._announcements[: len(job.flush.announcements)]
             if job.flush.tick_at_ms is not None:
-                self.last_tick_ms = job.flush.tick_at_ms
+                self.not_before(job.flush.tick_at_ms)
                 self._metrics.count("ticks_total", 2 * self._writer.topics.device_partitions)
             for waiter in job.waiters:
                 waiter.parts -= 1
@@ -326,7 +332,7 @@ class Coalescer:
             logger.error("the log did not take %d reports, none is acknowledged: %s", job.reports, error)
             for waiter in job.waiters:
                 if not waiter.future.done():
-                    waiter.future.set_exception(_log_unavailable())
+                    waiter.future.set_exception(_not_taken(error))
         self._kick()
 
 
@@ -337,7 +343,13 @@ def draining() -> RequestRefusedError:
     )
 
 
-def _log_unavailable() -> RequestRefusedError:
+def _not_taken(error: BaseException) -> RequestRefusedError:
+    if isinstance(error, LogFullError):
+        return RequestRefusedError(
+            Refusal.SPOOL_FULL,
+            "the log is away and the spool is full, none is acknowledged: post to another gateway, or again later",
+            SPOOL_FULL_RETRY_SECONDS,
+        )
     return RequestRefusedError(
         Refusal.LOG_UNAVAILABLE,
         "the log did not take the reports, none is acknowledged: post again",

@@ -2,7 +2,8 @@
 
 Sits between the posts and the log: it says what is to be announced, the coalescer writes it. The invariants: a version
 has one rollout; an origin that has passed never moves, since both arms count from it; a bound never gets weaker.
-Everything it knows is in `cordon.rollouts.v1`, so a restarted gateway discovers nothing twice.
+Everything it knows is in `cordon.rollouts.v1`, so a restarted gateway discovers nothing twice, and what other gateways
+write there is merged with what this one knows (`merge`).
 """
 
 from bisect import bisect_right
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 
 from ingest.clock import Clock
 from ingest.events import Installed, Offered
+from ingest.gateway.merge import join, list_name, listed_devices, stronger
 from ingest.gateway.records import Announcement, PushedList
 from ingest.gateway.refusal import RequestRefusedError
 from ingest.gateway.route import Update
@@ -25,9 +27,11 @@ from ingest.topics import partition_of
 DAY_MS = 86_400_000
 ROLLOUTS_MAX = 100_000
 PUSHED_LISTS_MAX = 1024
+# A rollout heard of from another gateway is noticed again before this one's first report of it: in a partition, that
+# report may otherwise come to lie before the other's notice. After this long it can't.
+NOTICE_AGAIN_MS = 60_000
 _REFUSED_MAX = 10_000
 _TENANTS_MAX = 10_000
-_STRENGTH = {Bound.NONE: 0, Bound.OFFERED: 1, Bound.DECLARED: 2}
 
 
 class RolloutBook:
@@ -44,6 +48,8 @@ class RolloutBook:
         self._unspoken: set[str] = set()
         self._spent: dict[str, deque[int]] = {}
         self._refused: dict[Update, int] = {}
+        # Heard of from other gateways, and when; no report here has named it yet.
+        self._heard: dict[str, int] = {}
         self.seen: set[Update] = set()
 
     def load(self, rollouts: Iterable[tuple[Rollout, int]]) -> None:
@@ -55,6 +61,29 @@ class RolloutBook:
                 self._spent.setdefault(rollout.discovered_by, deque()).append(min(appended_at_ms, now_ms))
             if rollout.origin_ms <= now_ms:
                 self.seen.add(_update_of(rollout))
+
+    def merge(self, rollout: Rollout) -> Announcement | None:
+        """Take the latest record of a rollout in the log; return what must be announced if the log lacks something.
+
+        Merging is commutative, associative and idempotent (`join`), so gateways that have read the same records know
+        the same, whatever was written at once; what a record lacks is written again by whoever knows it.
+        """
+        known = self._rollouts.get(rollout.rollout)
+        if known is None:
+            if len(self._rollouts) >= ROLLOUTS_MAX:
+                return None
+            self._keep(rollout)
+            self._heard[rollout.rollout] = self._clock.now_ms()
+            if rollout.discovered_by:
+                self._spent.setdefault(rollout.discovered_by, deque()).append(self._clock.now_ms())
+            return None
+        merged = join(known, rollout)
+        if merged != known:
+            self._keep(merged)
+            self._unspoken.discard(merged.rollout)
+            if merged.origin_ms > self._clock.now_ms():
+                self.seen.discard(_update_of(merged))
+        return None if merged == rollout else Announcement(merged, notify=False)
 
     def get(self, rollout: str) -> Rollout | None:
         """Return one rollout by its id."""
@@ -97,18 +126,27 @@ class RolloutBook:
                 update_kind=report.update_kind,
                 version=report.version,
                 origin_ms=at_ms,
+                origin_said_ms=self._clock.now_ms(),
                 bound=bound,
                 discovered_by=report.tenant,
             )
         else:
-            origin_ms = known.origin_ms if known.origin_ms <= self._clock.now_ms() else at_ms
-            if known.rollout not in self._unspoken:
-                bound = known.bound
-            found = replace(known, origin_ms=origin_ms, bound=_stronger(bound, known.bound))
+            found = self._with_origin(known, at_ms)
+            if known.rollout in self._unspoken:
+                found = replace(found, bound=stronger(bound, known.bound))
         self._unspoken.discard(found.rollout)
         self._keep(found)
         self.seen.add(update)
-        return None if found == known else Announcement(found)
+        heard_ms = self._heard.pop(found.rollout, None)
+        again = heard_ms is not None and self._clock.now_ms() - heard_ms < NOTICE_AGAIN_MS
+        return Announcement(found) if again or found != known else None
+
+    def _with_origin(self, known: Rollout, origin_ms: int) -> Rollout:
+        """Return the rollout with another origin, unless its own has passed."""
+        now_ms = self._clock.now_ms()
+        if known.origin_ms <= now_ms:
+            return known
+        return replace(known, origin_ms=origin_ms, origin_said_ms=now_ms)
 
     def _may_discover(self, tenant: str, update: Update) -> bool:
         """Tell whether the tenant's budget has room; count each version beyond it once."""
@@ -187,16 +225,19 @@ class RolloutBook:
                 update_kind=declaration.update_kind,
                 version=declaration.version,
                 origin_ms=now_ms if said_ms is None else said_ms,
+                origin_said_ms=now_ms,
                 bound=Bound.NONE,
             )
-        elif said_ms is not None and known.origin_ms > now_ms:
-            known = replace(known, origin_ms=said_ms)
+        elif said_ms is not None and said_ms != known.origin_ms:
+            known = self._with_origin(known, said_ms)
+        if declaration.rings and declaration.rings != known.rings:
+            known = replace(known, rings=declaration.rings, rings_said_ms=now_ms)
+        lists = sorted({*known.pushed_lists, *(pushed.digest for pushed in fresh)})
         return replace(
             known,
-            bound=_stronger(known.bound, Bound.DECLARED if starts else Bound.NONE),
-            rings=declaration.rings or known.rings,
-            pushed_devices=known.pushed_devices + sum(map(len, fresh)),
-            pushed_lists=known.pushed_lists + [pushed.digest for pushed in fresh],
+            bound=stronger(known.bound, Bound.DECLARED if starts else Bound.NONE),
+            pushed_devices=listed_devices(lists, known.pushed_devices),
+            pushed_lists=lists,
             declared_by=known.declared_by or declared_by,
             discovered_by="",
         )
@@ -214,12 +255,8 @@ def pushed_list(names: Iterable[str], from_ms: int, partitions: int) -> PushedLi
     for name in unique:
         by_partition[partition_of(name, partitions)].append(name)
     digest = blake2b("".join([str(from_ms), ":", *unique]).encode(), digest_size=8).hexdigest()
-    return PushedList(digest, from_ms, tuple(map(tuple, by_partition)))
+    return PushedList(list_name(digest, len(unique)), from_ms, tuple(map(tuple, by_partition)))
 
 
 def _update_of(rollout: Rollout) -> Update:
     return (rollout.vendor, rollout.product, rollout.version)
-
-
-def _stronger(one: Bound, other: Bound) -> Bound:
-    return max(one, other, key=lambda bound: _STRENGTH[bound])

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -15,14 +16,16 @@ import msgspec
 from ingest.clock import Clock, DrivenClock
 from ingest.gateway.coalesce import CoalesceLimits, Coalescer, draining
 from ingest.gateway.discovery import RolloutBook, pushed_list
+from ingest.gateway.follow import RolloutFollower
 from ingest.gateway.parse import Parsed, ParseLimits, Refused, parse
 from ingest.gateway.pseudonym import Pseudonyms
-from ingest.gateway.records import PushedList, RecordWriter
-from ingest.gateway.recover import read_last_tick, read_rollouts
+from ingest.gateway.records import Announcement, PushedList, RecordWriter
+from ingest.gateway.recover import read_last_tick, recall
 from ingest.gateway.refusal import RequestRefusedError
+from ingest.gateway.spool.log import SpoolingLog, SpoolState
 from ingest.gateway.tenants import Principal, Role, TokenBook, TokenBookError
 from ingest.gateway.throttle import Throttle
-from ingest.log.interface import Log
+from ingest.log.interface import Log, LogUnavailableError
 from ingest.metrics import Metrics
 from ingest.outcome import Outcome, Refusal
 from ingest.rollouts import Rollout, RolloutDeclaration
@@ -35,6 +38,7 @@ logger = logging.getLogger(__name__)
 CHECK_IN_STRETCH_MAX = 10
 _JITTER = 0.1
 _WAIT_SECONDS_MAX = 600.0
+_CATCH_UP_SECONDS = 2.0
 _declaration_decoder = msgspec.json.Decoder(RolloutDeclaration)
 
 
@@ -90,6 +94,9 @@ class Gateway:
         tokens: TokenBook,
         pseudonym_key: bytes,
         progress: Progress | None = None,
+        *,
+        spool: SpoolingLog | None = None,
+        shared: bool = False,
     ) -> None:
         """Wire the stages; nothing is read or written before `start`.
 
@@ -102,6 +109,8 @@ class Gateway:
             tokens: who may post.
             pseudonym_key: the installation's, from `load_key`.
             progress: what `drive` waits for; None waits for nothing.
+            spool: `log` itself where it is one that spools; lets the gateway start while the log behind is away.
+            shared: other gateways write to the same log: follow what they say of rollouts.
         """
         self.settings = settings
         self.metrics = metrics
@@ -110,6 +119,9 @@ class Gateway:
         self._log = log
         self._clock = clock
         self._progress = progress
+        self._spool = spool
+        self._shared = shared
+        self._follower: RolloutFollower | None = None
         self._accepted = metrics.counter("reports_total", outcome=Outcome.ACCEPTED)
         self._pseudonyms = Pseudonyms(pseudonym_key)
         self._limits = ParseLimits(
@@ -131,29 +143,76 @@ class Gateway:
         self._coalescer = Coalescer(log, writer, clock, metrics, self.book, self._pseudonyms, limits)
         self._started = False
         self._draining = False
-        self._ticker: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Load known rollouts and the last own tick, write a first tick, and tick from now on.
 
+        With a spool the log may be away: what was noted beside the spool has to do, and the rest is read later.
+
         Raises:
             LogError: the log cannot be read.
         """
-        self.book.load(await asyncio.to_thread(read_rollouts, self._log, self.topics))
-        last_tick_ms = await asyncio.to_thread(read_last_tick, self._log, self.topics, self.settings.gateway_name)
-        self._coalescer.start(last_tick_ms)
+        name = self.settings.gateway_name
+        recalled = await asyncio.to_thread(recall, self._log, self.topics, name, self._spool)
+        self.book.load(recalled.rollouts)
+        self._coalescer.start(recalled.last_tick_ms)
+        for rollout in recalled.unsaid:
+            self._announce(Announcement(rollout, notify=False))
         self._started = True
+        if self._shared:
+            self._follower = self._follow(recalled.next_offset)
+            self._follower.start()
+        if not recalled.whole:
+            self._tasks.append(asyncio.create_task(self._catch_up()))
         if not isinstance(self._clock, DrivenClock):
             self._coalescer.tick()
-            self._ticker = asyncio.create_task(self._tick_for_ever())
+            self._tasks.append(asyncio.create_task(self._tick_for_ever()))
+
+    def _follow(self, offset: int) -> RolloutFollower:
+        loop = asyncio.get_running_loop()
+
+        def deliver(rollouts: Sequence[Rollout]) -> None:
+            loop.call_soon_threadsafe(self._learn, rollouts)
+
+        return RolloutFollower(self._log, self.topics, offset, deliver, self._spool)
+
+    def _learn(self, rollouts: Sequence[Rollout]) -> None:
+        """Merge what the rollouts topic says with what is known; say again what its last word on one lacks."""
+        answers = {rollout.rollout: self.book.merge(rollout) for rollout in rollouts}
+        if not self._draining:
+            for announcement in answers.values():
+                if announcement is not None:
+                    self._announce(announcement)
+
+    def _announce(self, announcement: Announcement) -> None:
+        """Announce without waiting: what could not be written is written by the next flush."""
+        self._coalescer.announce(announcement).add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def _catch_up(self) -> None:
+        """Learn the last own tick from the log once it is back: a clock set back meanwhile must not go on below it."""
+        while True:
+            try:
+                tick_ms = await asyncio.to_thread(read_last_tick, self._log, self.topics, self.settings.gateway_name)
+            except LogUnavailableError:
+                await asyncio.sleep(_CATCH_UP_SECONDS)
+            else:
+                self._coalescer.not_before(tick_ms)
+                return
 
     async def drain(self) -> None:
         """Refuse new posts, write everything held and a last tick; afterwards nothing reaches the log any more."""
         self._draining = True
-        if self._ticker is not None:
-            self._ticker.cancel()
-            await asyncio.gather(self._ticker, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._follower is not None:
+            await asyncio.to_thread(self._follower.stop)
         await self._coalescer.close()
+
+    def spooling(self) -> SpoolState | None:
+        """Return how the spool stands while reports wait in it; None otherwise."""
+        return self._spool.state() if self._spool is not None else None
 
     def problems(self) -> list[str]:
         """Return why the gateway is not ready; empty when it is."""
@@ -162,7 +221,10 @@ class Gateway:
             found.append("it has not started yet")
         if self._draining:
             found.append("it is draining")
-        if not self._coalescer.log_ok:
+        spooling = self.spooling()
+        if spooling is not None and spooling.full:
+            found.append("the log is away and the spool is full")
+        elif not self._coalescer.log_ok:
             found.append("the log did not take the last append")
         return found
 

@@ -26,7 +26,7 @@ class PushedList:
     """One declared list of devices, by partition.
 
     Attributes:
-        digest: names the list, so that it is not counted twice.
+        digest: names the list by its content, so that it is not counted twice.
         from_ms: from when these devices count as exposed.
         by_partition: pseudonyms of each partition.
     """

@@ -1,19 +1,22 @@
 """What a gateway must know to start, kept beside the spool for when Kafka is away: rollouts, and its last tick.
 
 Written with each flush that goes to the spool, in the same transaction; of the flushes that go to Kafka directly, the
-rollouts at once and the tick now and then. The invariant: it holds every rollout that this gateway ever announced or
-heard of and every tick it spooled; of ticks that went to Kafka directly it may be behind by `TICK_NOTED_MS`.
+rollouts at once and the tick now and then. The invariant: it holds every rollout and tick that is in the spool. Of the
+others it holds what the disk took; of ticks that went to Kafka directly it may be behind by `TICK_NOTED_MS`.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from ingest.events import Tick, encoder
 from ingest.log.embedded import EmbeddedLog
-from ingest.log.interface import Entry, TopicPartition
+from ingest.log.interface import Entry, LogUnavailableError, TopicPartition
 from ingest.rollouts import Rollout, rollout_decoder
 from ingest.topics import Topics
+
+logger = logging.getLogger(__name__)
 
 KNOWN_TOPIC = "spool.known"
 KNOWN = TopicPartition(KNOWN_TOPIC, 0)
@@ -44,11 +47,7 @@ class Known:
         return found
 
     def note(self, entries: Sequence[Entry]) -> None:
-        """Note what a flush says that the log behind has taken.
-
-        Raises:
-            LogUnavailableError: the disk refused.
-        """
+        """Note what a flush says that the log behind has taken."""
         found = self.entries_of(entries)
         if found and found[-1].key == _TICK_KEY:
             at_ms = _tick_decoder.decode(found[-1].value or b"").at_ms
@@ -56,18 +55,20 @@ class Known:
                 found.pop()
             else:
                 self._tick_noted_ms = at_ms
-        if found:
-            self._log.append(found)
+        self._write(found)
 
     def keep(self, rollouts: Iterable[Rollout]) -> None:
-        """Note rollouts that were learned from the log.
+        """Note rollouts that were learned from the log."""
+        self._write([Entry(KNOWN_TOPIC, 0, one.rollout.encode(), encoder.encode(one)) for one in rollouts])
 
-        Raises:
-            LogUnavailableError: the disk refused.
-        """
-        entries = [Entry(KNOWN_TOPIC, 0, one.rollout.encode(), encoder.encode(one)) for one in rollouts]
-        if entries:
+    def _write(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        try:
             self._log.append(entries)
+        except LogUnavailableError as error:
+            # It is in the log behind: what is lost is only what a start without that log would know.
+            logger.warning("nothing can be noted beside the spool now: %s", error)
 
     def read(self) -> tuple[list[tuple[Rollout, int]], int]:
         """Return the rollouts, each with the time when it was noted, and the time of the last tick noted, or 0."""

@@ -22,7 +22,6 @@ from ingest.log.interface import (
     Entry,
     Fence,
     Log,
-    LogError,
     LogFullError,
     LogUnavailableError,
     Record,
@@ -146,7 +145,7 @@ class SpoolingLog:
             # Not even begun: then it need not happen twice.
             self._direct = None
         if in_time and direct.error is None:
-            self._note(entries)
+            self.spool.known.note(entries)
             return direct.offsets
         if in_time and direct.error is not None and not isinstance(direct.error, LogUnavailableError):
             raise direct.error
@@ -154,12 +153,6 @@ class SpoolingLog:
         self._calm.disturbed()
         logger.error("flushes go to the spool from now on: %s", direct.error or "the log is slow")
         return None
-
-    def _note(self, entries: Sequence[Entry]) -> None:
-        try:
-            self.spool.known.note(entries)
-        except LogError as error:
-            logger.warning("rollouts could not be noted beside the spool: %s", error)
 
     def _put(self, entries: Sequence[Entry]) -> None:
         try:

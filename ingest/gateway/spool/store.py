@@ -184,7 +184,7 @@ def _pieces(queue: TopicPartition, entries: Sequence[Entry], *, ends: bool) -> I
         if held and size_bytes + size > PIECE_BYTES_MAX:
             yield Entry(queue.topic, queue.partition, None, _encode(_Piece(0, held)))
             held, size_bytes = [], 0
-        held.append(tuple(entry))
+        held.append((entry.topic, entry.partition, entry.key, entry.value))
         size_bytes += size
     if held:
         yield Entry(queue.topic, queue.partition, None, _encode(_Piece(int(ends), held)))

@@ -115,6 +115,8 @@ ROLLOUTS = {
         pushed_devices=2,
         pushed_lists=["0011223344556677"],
         declared_by="crowdstrike-cd",
+        origin_said_ms=AT_MS - 1000,
+        rings_said_ms=AT_MS - 1000,
     ),
 }
 DECLARATIONS = {
