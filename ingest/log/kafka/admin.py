@@ -14,8 +14,10 @@ from typing import Any
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
+from kafka.net.selector import NetworkSelector
 
 from ingest.log.interface import LogUnavailableError
+from ingest.log.kafka.closing import ClosingManager
 from ingest.log.kafka.connection import Connection
 
 _NETWORK = logging.getLogger("kafka.net")
@@ -44,7 +46,8 @@ def admin_client(connection: Connection) -> Iterator[KafkaAdminClient]:
         opened: list[KafkaNetClient] = []
 
         def opening(**configs: Any) -> KafkaNetClient:
-            opened.append(KafkaNetClient(**configs))
+            net = NetworkSelector(**configs)
+            opened.append(KafkaNetClient(net, ClosingManager(net, **configs)))
             return opened[-1]
 
         try:
