@@ -9,6 +9,9 @@ import click
 # Command to module and attribute: starting `cordon watch` must not import ClickHouse.
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("deploy.cli.up", "up"),
+    "gateway": ("deploy.cli.gateway", "gateway"),
+    "worker": ("deploy.cli.worker", "worker"),
+    "signals": ("deploy.cli.signals", "signals"),
     "demo": ("deploy.cli.demo", "demo"),
     "replay": ("deploy.cli.replay", "replay"),
     "reprocess": ("deploy.cli.reprocess", "reprocess"),

@@ -1,68 +1,61 @@
-"""`cordon up`: start Cordon to stay, in one process."""
+"""`cordon up`: start Cordon to stay, in one process, or on Kafka as a few of them."""
 
-import sys
+import logging
 from pathlib import Path
 
 import click
 
 from deploy.cli.options import config_option, settings_of
-from ingest.gateway.tenants import TokenBook, TokenBookError
+from deploy.cli.process import WrongConfigurationError, data_option, lane_option, run_process, show_first_tokens
 from ingest.log.interface import LogError
-from ingest.store.interface import StoreError
-
-FIRST_TOKENS = (
-    ("agents", ("*",), ("report",)),
-    ("rollouts", ("*",), ("rollout",)),
-    ("operator", ("*",), ("operator",)),
-)
-
-
-def first_tokens(data_dir: Path) -> list[tuple[str, Path]]:
-    """Make the first tokens of a new installation, one file each, readable by their owner only.
-
-    Raises:
-        TokenBookError: there are tokens that can't be read.
-        OSError: the folder can't be used.
-    """
-    data_dir.mkdir(parents=True, exist_ok=True)
-    if (data_dir / "tokens.toml").exists():
-        return []
-    book = TokenBook.load(data_dir / "tokens.toml")
-    made = []
-    for name, tenants, roles in FIRST_TOKENS:
-        path = data_dir / f"{name}.token"
-        path.touch(mode=0o600)
-        path.write_text(book.add(name, tenants, roles) + "\n")
-        made.append((name, path))
-    return made
+from ingest.settings import Settings, SettingsError
 
 
 @click.command()
-@click.option("--data", default=None, help="Data folder; the one in the settings where not given.")
-@click.option("--lane", default=None, help="Lane of this run; rollout systems obey `live` only.")
+@data_option
+@lane_option
 @click.option("--store/--no-store", default=None, help="Keep raw crashes and aggregates in ClickHouse (chdb).")
+@click.option("--distributed", is_flag=True, help="Gateway, workers and signals as processes of their own, on Kafka.")
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Workers, with --distributed."
+)
 @config_option
-def up(data: str | None, lane: str | None, store: bool | None, config: Path | None) -> None:
+def up(
+    data: str | None, lane: str | None, store: bool | None, distributed: bool, workers: int, config: Path | None
+) -> None:
     """Start Cordon and run until SIGTERM or Ctrl-C."""
     settings = settings_of(config, data_dir=data, lane=lane, store=store)
+    if distributed:
+        _distributed(settings, workers, config)
+        return
+    if settings.kafka_bootstrap:
+        raise WrongConfigurationError(
+            "kafka_bootstrap is set, and `cordon up` in one process uses no Kafka: say --distributed, or unset it"
+        )
     from deploy.embedded import Embedded
-    from deploy.serving.configuration import ConfigurationError
-    from deploy.serving.loop import run_on_loop
-    from deploy.serving.run import live
-    from deploy.serving.servers import ListenError
+
+    show_first_tokens(settings.data_dir)
+    run_process(lambda: Embedded(settings))
+
+
+def _distributed(settings: Settings, workers: int, config: Path | None) -> None:
+    """Check what every child would stumble over, create missing topics, and run the children."""
+    from deploy.distributed.supervisor import SupervisionError, Supervisor, create_topics, plans_of
+    from deploy.distributed.worker import roles_of
+    from deploy.serving.configuration import ConfigurationError, topics_of
 
     try:
-        made = first_tokens(Path(settings.data_dir))
-    except OSError as error:
-        raise click.ClickException(
-            f"cannot use the data folder {settings.data_dir}: {error.strerror}. Name another with --data, or mend it"
-        ) from error
-    except TokenBookError as error:
+        roles = roles_of("", settings)
+        created = create_topics(settings, topics_of(settings))
+    except (ConfigurationError, SettingsError) as error:
+        raise WrongConfigurationError(str(error)) from error
+    except LogError as error:
         raise click.ClickException(str(error)) from error
-    for name, path in made:
-        click.echo(f"token    {name} in {path}")
+    if created:
+        click.echo(f"topics   {created} created for lane {settings.lane}")
+    show_first_tokens(settings.data_dir)
+    verbose = logging.getLogger().isEnabledFor(logging.INFO)
     try:
-        code = run_on_loop(live(lambda: Embedded(settings)))
-    except (LogError, StoreError, ListenError, ConfigurationError, TokenBookError) as error:
+        run_process(lambda: Supervisor(plans_of(settings, workers, roles, config), verbose))
+    except SupervisionError as error:
         raise click.ClickException(str(error)) from error
-    sys.exit(code)

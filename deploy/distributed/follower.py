@@ -18,6 +18,8 @@ from ingest.topics import Topics
 WAIT_SECONDS = 0.5
 RETRY_SECONDS = 0.5
 OWNERS_MAX = 10_000
+# Whoever lives speaks every second, so what he said longest ago is not worth reading an hour of words.
+LOOK_BACK_RECORDS = 5000
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +81,8 @@ class ProgressFollower:
         while not self._stop.is_set():
             try:
                 if position is None:
-                    position, fresh_from = self._log.bounds(self._source)
+                    first, fresh_from = self._log.bounds(self._source)
+                    position = max(first, fresh_from - LOOK_BACK_RECORDS)
                 if self._log.wait({self._source: position}, WAIT_SECONDS):
                     position = self._turn(position, fresh_from)
             except LogUnavailableError as error:

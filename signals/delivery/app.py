@@ -153,9 +153,14 @@ class _Handlers:
             raise _unknown(rollout)
         try:
             last_event_id = request.headers.get("last-event-id") or query.get("last_event_id")
-            place = self._service.place(last_event_id, query.get("from", "latest"))
+            # Kafka is asked for the log's ends, and may take its time.
+            place = await asyncio.to_thread(self._service.place, last_event_id, query.get("from", "latest"))
         except CursorError as error:
             raise RequestRefusedError(Refusal.BAD_REQUEST, str(error)) from error
+        except LogUnavailableError as error:
+            raise RequestRefusedError(
+                Refusal.LOG_UNAVAILABLE, f"the log can't be read now: {error}", RETRY_AFTER_SECONDS
+            ) from error
         if self._service.hub.closed:
             raise RequestRefusedError(Refusal.DRAINING, "this process is stopping: connect again", RETRY_AFTER_SECONDS)
         subscriber = self._service.hub.admit(rollout.encode() if rollout is not None else None)

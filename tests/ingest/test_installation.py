@@ -46,7 +46,8 @@ def test_a_value_that_was_followed_by_another_may_be_replaced_by_whoever_knows_b
 def test_of_two_that_start_at_once_one_says_it_and_the_other_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever claimed first is fenced off by the second claim, looks again and finds a disagreement."""
     rig = WordLog()
-    append, claims = rig.log.append, []
+    append = rig.log.append
+    claims: list[object] = []
 
     def overtaken(entries: list[Entry], fence: object = None) -> list[int]:
         if not claims:

@@ -29,7 +29,7 @@ def wait_for(cordon: RunningEmbedded, seeing: bool) -> dict[str, Any]:
 
 
 def settings(folder: Path, **more: Any) -> Settings:
-    ports = {"reports_port": 0, "streams_port": 0, "query_port": 0}
+    ports: dict[str, Any] = {"reports_port": 0, "streams_port": 0, "query_port": 0}
     return Settings(data_dir=str(folder), store=False, **ports, **more)
 
 

@@ -1,0 +1,138 @@
+"""The composition root of `cordon signals`: the kill switch, and the listener for verdicts, commands and streams.
+
+Order of life: agree with the installation (topics, partition counts, the signing key), fill the views, join the group,
+listen. Order of death: streams end first, then the shares flush and leave, then the listeners close.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from deploy.distributed.base import base_of, check_facts, check_topics, until_kafka
+from deploy.distributed.crew import Crew
+from deploy.distributed.health import health_app
+from deploy.distributed.lookout import Lookout
+from deploy.serving.configuration import ConfigurationError
+from deploy.serving.servers import Listener
+from deploy.workers.signals import SignalsParts, signals_agents
+from deploy.workers.words import ProgressWriter
+from ingest.gateway.tenants import TokenBook, TokenBookError
+from ingest.settings import Settings
+from signals.delivery.app import streams_app
+from signals.delivery.service import StreamService
+from signals.killswitch.keys import KeyFiles
+from signals.killswitch.signing import KeyFormatError
+
+RELOAD_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class SignalsProcess:
+    """The signals side on the running event loop.
+
+    Attributes:
+        failed: set when a part has failed for good; the process should end.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Build all parts; nothing connects before `start`.
+
+        Raises:
+            ConfigurationError: settings, keys or data folder can't be used.
+            TokenBookError: the token file can't be read.
+        """
+        self.failed = asyncio.Event()
+        self._base = base = base_of(settings, "signals", settings.worker_name)
+        keys = KeyFiles(base.data)
+        try:
+            signer, self._public = keys.signer(), keys.public()
+        except KeyFormatError as error:
+            raise ConfigurationError(str(error)) from error
+        self._facts = {"signing_key": signer.key_id}
+        self._tokens = TokenBook.load(base.data / "tokens.toml")
+        self._words = ProgressWriter(base.log, base.topics, base.name, base.clock, base.metrics)
+        parts = SignalsParts(
+            log=base.log,
+            topics=base.topics,
+            settings=settings,
+            signer=signer,
+            trusted=self._public,
+            words=self._words,
+            clock=base.clock,
+            metrics=base.metrics,
+        )
+        self._crew = Crew(
+            [("signals", signals_agents(parts, base.connection))],
+            self._words,
+            base.metrics,
+            stall_seconds=settings.stall_seconds,
+            on_failure=lambda _: self.failed.set(),
+        )
+        self._lookout = Lookout(base)
+        self._streams = StreamService(
+            base.log,
+            base.topics,
+            self._public,
+            base.metrics,
+            subscribers_max=settings.stream_subscribers_max,
+            queue_max=settings.stream_queue_max,
+        )
+        app = streams_app(self._streams, self._tokens.authenticate, base.clock, self._lookout)
+        health = health_app(self._crew.problems, self._lookout, base.metrics)
+        self._listeners = [
+            Listener("streams", app, settings.host, settings.streams_port),
+            Listener("worker", health, settings.host, settings.worker_port),
+        ]
+        self._reloading: asyncio.Task[None] | None = None
+
+    def urls(self) -> Mapping[str, str]:
+        """Return the URLs of the streams listener and the health page."""
+        streams, health = self._listeners
+        return {"streams": streams.url, "health": health.url}
+
+    async def start(self) -> None:
+        """Start every part, and return once both listeners answer; on failure nothing is left running.
+
+        Raises:
+            ConfigurationError: this process was told otherwise than the installation, or signs with another key.
+            LogError: the views can't be filled.
+            ListenError: a port can't be opened.
+        """
+        try:
+            await until_kafka(lambda: check_topics(self._base), "its topics")
+            await until_kafka(self._check_facts, "this installation")
+            await self._streams.start()
+            self._lookout.start()
+            await self._crew.start()
+            self._reloading = asyncio.create_task(self._reload_tokens())
+            for listener in self._listeners:
+                await listener.start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End the streams first: a stream is a request that never ends by itself."""
+        self._streams.close_streams()
+        if self._reloading is not None:
+            self._reloading.cancel()
+        await self._crew.stop()
+        await self._lookout.stop()
+        for listener in self._listeners:
+            await listener.stop()
+        await self._streams.stop()
+        await asyncio.to_thread(self._base.log.close)
+
+    def _check_facts(self) -> None:
+        # A key that was followed by another stays among the public ones: whoever knows both may go on with the newer.
+        check_facts(self._base, self._facts, {"signing_key": self._public.ids.__contains__})
+
+    async def _reload_tokens(self) -> None:
+        while True:
+            await asyncio.sleep(RELOAD_SECONDS)
+            try:
+                if self._tokens.reload_if_changed():
+                    logger.info("tokens were read again")
+            except TokenBookError as error:
+                logger.error("the token file is broken, tokens stay as they were: %s", error)
