@@ -130,7 +130,9 @@ class ShareDriver:
         self._eager_words, self._catch_up = eager_words, catch_up
         self._state = threading.Condition()
         self._stopping = self._flush = False
-        self._park = self._resting = self._ready = self._ended = False
+        # A share that is asked to park and resumed before it came to rest rests for a moment all the same.
+        self._park = self._rest_due = False
+        self._resting = self._ready = self._ended = False
         self._failure: BaseException | None = None
         self._told = _Told()
         self._tries = 0
@@ -172,6 +174,11 @@ class ShareDriver:
     def ready(self) -> bool:
         """Whether it can be fed: loaded, and neither parked nor ended."""
         return self._ready
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it has claimed its fence and loaded its state."""
+        return bool(self._told.positions)
 
     @property
     def parked(self) -> bool:
@@ -229,7 +236,7 @@ class ShareDriver:
     def ask_to_park(self) -> None:
         """Begin to park without waiting: for several shares at once."""
         with self._state:
-            self._park, self._ready = True, False
+            self._park, self._rest_due, self._ready = True, True, False
         self._feed.wake()
 
     def resume(self) -> None:
@@ -266,7 +273,7 @@ class ShareDriver:
         try:
             self._load()
             while not self._stopping:
-                if self._park:
+                if self._rest_due:
                     self._rest()
                 else:
                     self._turn()
@@ -301,7 +308,7 @@ class ShareDriver:
             return
         self._tell()
         with self._state:
-            self._ready = not self._park
+            self._ready = not self._rest_due
             self._state.notify_all()
 
     def _until_available(self, request: Callable[[], None]) -> bool:
@@ -321,7 +328,7 @@ class ShareDriver:
         level = logging.WARNING if self._tries == 1 else logging.DEBUG
         logger.log(level, "%s: the log can't be used now, trying again: %s", self.name, error)
         with self._state:
-            self._state.wait_for(lambda: self._stopping or self._park, UNAVAILABLE_SECONDS)
+            self._state.wait_for(lambda: self._stopping or self._rest_due, UNAVAILABLE_SECONDS)
 
     def _turn(self) -> None:
         began = time.perf_counter()
@@ -360,7 +367,7 @@ class ShareDriver:
     def _rest(self) -> None:
         self._feed.forget()
         with self._state:
-            self._resting = True
+            self._resting, self._rest_due = True, False
             self._state.notify_all()
             self._state.wait_for(lambda: self._stopping or not self._park)
             if self._stopping:

@@ -8,8 +8,8 @@ therefore parked, not ended, and resumed without loading where the same partitio
 happens inside the consumer's callbacks: no heartbeats are sent during them.
 
 Invariants: records reach a share only after the consumer was sought to its positions; when a rebalance begins, every
-share has stopped writing, or was let go, before this member joins again; whatever ends a share for good, except a lost
-fence, ends the process.
+share stops writing before this member joins again, unless Kafka itself keeps it waiting; whatever ends a share for
+good, except a lost fence, ends the process.
 """
 
 import asyncio

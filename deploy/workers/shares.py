@@ -186,16 +186,22 @@ class GroupingShares:
         return ready
 
     async def park(self, timeout_seconds: float) -> None:
-        """Have every share stop writing and keep its state; drop those that don't in time."""
+        """Have every share stop writing and keep its state; bounded.
+
+        One that still loads is let go: it might claim its fence after another was dealt it. One that still waits for an
+        append to be answered rests when it is; what it writes until then, its fence and its generation make harmless.
+        """
         self._owned = set()
         for share in self._shares.values():
             share.fed = False
             share.driver.ask_to_park()
-        await _until(lambda: all(share.driver.parked for share in self._shares.values()), timeout_seconds)
+        resting = [share.driver for share in self._shares.values() if share.driver.loaded]
+        await _until(lambda: all(driver.parked or driver.ended for driver in resting), timeout_seconds)
         for share in self.all:
-            if not share.driver.parked:
-                logger.warning("%s did not rest within %g s and is let go", share.driver.name, timeout_seconds)
+            if not share.driver.loaded or share.driver.ended:
                 self._drop(share)
+            elif not share.driver.parked:
+                logger.info("%s does not rest yet after %g s", share.driver.name, timeout_seconds)
 
     async def stop(self, timeout_seconds: float) -> None:
         """End every share after what is applied is flushed; bounded."""

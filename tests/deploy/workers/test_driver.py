@@ -186,6 +186,22 @@ def test_a_parked_share_goes_on_without_reloading(log: MemoryLog) -> None:
     share.driver.stop()
 
 
+def test_a_share_resumed_before_it_came_to_rest_is_ready_again(log: MemoryLog) -> None:
+    expected = fill(log, 20)
+    share = Share(log)
+    share.driver.start()
+    share.driver.wait_started(WAIT)
+    for _ in range(50):
+        share.driver.ask_to_park()
+        share.driver.resume()
+    share.driver.wait_started(WAIT)
+    expected += fill(log, 10)
+    share.push_all(log)
+    eventually(lambda: share.counts() == expected)
+    share.driver.stop()
+    assert share.ends == [None]
+
+
 def test_a_parked_share_that_another_claimed_meanwhile_ends(log: MemoryLog) -> None:
     share = Share(log)
     share.driver.start()

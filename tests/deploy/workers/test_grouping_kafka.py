@@ -132,5 +132,6 @@ def test_a_broker_that_dies_and_comes_back_costs_nothing(own_kafka: LocalKafka, 
         time.sleep(PAUSE_SECONDS)
         own_kafka.start()
         group.feed(80, seconds=1)
-        group.check_exact()
+        told = group.check_exact()
+        assert all(len(generations) == 1 for generations in told.generations.values()), "nothing was loaded anew"
         worker.leave()
