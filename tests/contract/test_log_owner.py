@@ -1,7 +1,8 @@
-"""The Owner on both logs: exact through crashes at any point, refuses gaps, and gives way to a newer owner."""
+"""The Owner on all logs: exact through crashes at any point, refuses gaps, and gives way to a newer owner."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -14,8 +15,9 @@ from ingest.log.memory import MemoryLog
 from ingest.log.owner import GapError, Owner
 from ingest.log.specs import TopicSpec
 from support.counting_stage import CHUNKS, IN, OUT, SPECS, STATE, Chunk, CountingStage
+from support.kafka_log import AgingKafkaLog, kafka_logs
 
-AnyLog = MemoryLog | EmbeddedLog
+AnyLog = MemoryLog | EmbeddedLog | AgingKafkaLog
 
 
 class Crash(BaseException):
@@ -54,11 +56,18 @@ def clock() -> DrivenClock:
     return DrivenClock(1_721_275_140_000)
 
 
-@pytest.fixture(params=["memory", "embedded"])
+@pytest.fixture(params=["memory", "embedded", "kafka"])
 def log(request: pytest.FixtureRequest, tmp_path: Path, clock: DrivenClock) -> Iterator[AnyLog]:
-    log: AnyLog = MemoryLog(SPECS, clock) if request.param == "memory" else EmbeddedLog(tmp_path, SPECS, clock)
-    yield log
-    log.close()
+    with ExitStack() as stack:
+        log: AnyLog
+        if request.param == "memory":
+            log = MemoryLog(SPECS, clock)
+        elif request.param == "embedded":
+            log = EmbeddedLog(tmp_path, SPECS, clock)
+        else:
+            log = stack.enter_context(kafka_logs(request.getfixturevalue("kafka"), SPECS, clock)).open()
+        stack.callback(log.close)
+        yield log
 
 
 @pytest.fixture
@@ -154,8 +163,10 @@ def test_a_gap_while_running_ends_the_owner(log: AnyLog, clock: DrivenClock, mak
     stage = CountingStage()
     owner = make(stage)
     owner.start()
-    owner.step(0)
+    # To the end: what a log has fetched ahead it may still give when retention has passed it.
+    drain(owner)
     counted = sum(stage.count(str(word)) for word in range(10))
+    fill(log, 100, 100)
     clock.drive_to(clock.now_ms() + 2000)
     log.maintain()
     for _ in range(2):
@@ -277,7 +288,7 @@ def test_stop_writes_what_is_left_and_ends(log: AnyLog, make: Make) -> None:
     stage.changed.add("3")
     before = log.bounds(OUT)[1]
     owner.stop()
-    assert log.bounds(OUT)[1] == before + 1
+    assert [record.key for record in log.read(OUT, before)] == [b"3"]
     with pytest.raises(LogError, match="was stopped"):
         owner.step(0)
     owner.stop()

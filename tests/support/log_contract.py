@@ -51,8 +51,9 @@ class Capabilities:
 
     Attributes:
         durable: what was appended is there after close and open.
-        driven_clock: `appended_at_ms` and retention follow the test's clock.
-        maintains_on_demand: compaction and retention happen when the test says so.
+        driven_clock: `appended_at_ms` follows the test's clock, as does what becomes of tombstones.
+        maintains_on_demand: compaction, and retention by bytes, happen when the test says so.
+        retains_on_demand: retention by age happens when the test says so, and follows the test's clock.
         dense: a record's offset is the one before plus one (no transaction markers).
         wakes_within_seconds: how soon `wait` notices an append of the same process.
     """
@@ -60,6 +61,7 @@ class Capabilities:
     durable: bool = True
     driven_clock: bool = True
     maintains_on_demand: bool = True
+    retains_on_demand: bool = True
     dense: bool = True
     wakes_within_seconds: float = 0.1
 
@@ -92,7 +94,7 @@ class Backend:
 
     def maintain(self) -> None:
         """Compact and apply retention now; back ends that can have a method of this name."""
-        self.log.maintain()  # type: ignore[attr-defined]  # beyond the interface: guarded by `maintains_on_demand`
+        self.log.maintain()  # type: ignore[attr-defined]  # beyond the interface: guarded by `need`
 
     def need(self, *names: str) -> None:
         """Skip the test unless the back end has these capabilities."""
@@ -334,7 +336,7 @@ class LogContract:
     # Retention.
 
     def test_retention_by_age_takes_the_oldest_and_says_so(self, backend: Backend, log: Log) -> None:
-        backend.need("maintains_on_demand", "driven_clock")
+        backend.need("retains_on_demand")
         log.append([entry(EVENTS, b"%d" % n) for n in range(5)])
         backend.clock.drive_to(START_MS + HOUR_MS // 2)
         log.append([entry(EVENTS, b"young")])
@@ -347,7 +349,7 @@ class LogContract:
         assert log.wait({EVENTS: 4}, 0), "a reader that fell behind must learn of it, not sleep"
 
     def test_offsets_are_never_reused_even_when_nothing_is_left(self, backend: Backend, log: Log) -> None:
-        backend.need("maintains_on_demand", "driven_clock")
+        backend.need("retains_on_demand")
         log.append([entry(EVENTS, b"%d" % n) for n in range(5)])
         backend.clock.drive_to(START_MS + HOUR_MS + 1)
         backend.maintain()

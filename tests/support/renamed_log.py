@@ -19,7 +19,8 @@ class RenamedLog:
         self.inner = log
         self._prefix = prefix
 
-    def _of(self, source: TopicPartition) -> TopicPartition:
+    def named(self, source: TopicPartition) -> TopicPartition:
+        """Return the partition as it is named underneath."""
         return TopicPartition(self._prefix + source.topic, source.partition)
 
     def append(self, entries: Sequence[Entry], fence: Fence | None = None) -> list[int]:
@@ -28,10 +29,10 @@ class RenamedLog:
     def read(
         self, source: TopicPartition, offset: int, max_records: int = 500, max_bytes: int = 8 << 20
     ) -> list[Record]:
-        return self.inner.read(self._of(source), offset, max_records, max_bytes)
+        return self.inner.read(self.named(source), offset, max_records, max_bytes)
 
     def bounds(self, source: TopicPartition) -> tuple[int, int]:
-        return self.inner.bounds(self._of(source))
+        return self.inner.bounds(self.named(source))
 
     def claim(self, name: str) -> Fence:
         return self.inner.claim(name)
@@ -40,13 +41,13 @@ class RenamedLog:
         self.inner.check(fence)
 
     def commit(self, group: str, offsets: Mapping[TopicPartition, int], fence: Fence | None = None) -> None:
-        self.inner.commit(group, {self._of(source): offset for source, offset in offsets.items()}, fence)
+        self.inner.commit(group, {self.named(source): offset for source, offset in offsets.items()}, fence)
 
     def committed(self, group: str, source: TopicPartition) -> int | None:
-        return self.inner.committed(group, self._of(source))
+        return self.inner.committed(group, self.named(source))
 
     def wait(self, positions: Mapping[TopicPartition, int], timeout_seconds: float) -> bool:
-        return self.inner.wait({self._of(source): offset for source, offset in positions.items()}, timeout_seconds)
+        return self.inner.wait({self.named(source): offset for source, offset in positions.items()}, timeout_seconds)
 
     def close(self) -> None:
         self.inner.close()

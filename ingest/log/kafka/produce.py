@@ -233,7 +233,7 @@ def _take(
 
 
 def _refusal(wire: Wire, source: TopicPartition, error: BaseException) -> BaseException:
-    if isinstance(error, IDENTITY_LOST):
+    if type(error) in IDENTITY_LOST:
         return error
     if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)):
         return LogError(

@@ -11,7 +11,8 @@ Invariants:
     - When an append returns, its records can be read: the transaction's markers are written.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,8 @@ from ingest.log.kafka.fences import Claims
 from ingest.log.kafka.fetch import fetch
 from ingest.log.kafka.produce import IDENTITY_LOST, Identity, produce
 from ingest.log.kafka.wire import Deadline, Node, Wire
+
+ABORT_SECONDS_MAX = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +111,17 @@ class FencedWriter:
             while True:
                 try:
                     identity = self._for(fence, deadline)
-                    self._add_group(group, identity, deadline)
-                    self._add_offsets(group, offsets, identity, deadline)
+                    # Until the commit is known to be done: committing again what was committed is harmless, so nothing
+                    # is kept to be settled, but the transaction may be open.
+                    self._identity = None
+                    with self._aborting(identity):
+                        self._add_group(group, identity, deadline)
+                        self._add_offsets(group, offsets, identity, deadline)
                     self._end(identity, deadline)
                 except IDENTITY_LOST as error:
                     self._again(error, deadline)
-                except LogError:
-                    # Committing again what may have been committed is harmless, but the transaction may be open.
-                    self._identity = None
-                    raise
                 else:
+                    self._identity = identity
                     return
 
     def close(self, deadline: Deadline) -> None:
@@ -186,29 +190,42 @@ class FencedWriter:
     def _appended(self, entries: Sequence[Entry], identity: Identity, deadline: Deadline) -> list[int]:
         sources = dict.fromkeys(TopicPartition(entry.topic, entry.partition) for entry in entries)
         self._identity = None
-        self._add_partitions(list(sources), identity, deadline)
-        offsets = produce(self._wire, identity, entries, self._clock.now_ms(), deadline)
+        with self._aborting(identity):
+            self._add_partitions(list(sources), identity, deadline)
+            offsets = produce(self._wire, identity, entries, self._clock.now_ms(), deadline)
         self._unsettled = _Unsettled(tuple(entries), tuple(offsets))
         self._end(identity, deadline)
         self._unsettled = None
         self._identity = identity
         return offsets
 
-    def _end(self, identity: Identity, deadline: Deadline) -> None:
-        def request() -> EndTxnRequest:
-            return EndTxnRequest(
-                transactional_id=self._id,
-                producer_id=identity.producer_id,
-                producer_epoch=identity.epoch,
-                committed=True,
-                max_version=3,
-            )
+    @contextmanager
+    def _aborting(self, identity: Identity) -> Iterator[None]:
+        """Abort the transaction where it cannot be committed, so that readers do not have to wait for it to expire."""
+        try:
+            yield
+        except LogUnavailableError:
+            raise
+        except LogError:
+            with suppress(LogError, *IDENTITY_LOST):
+                self._ask(lambda: self._end_request(identity, committed=False), Deadline(ABORT_SECONDS_MAX))
+            raise
 
-        self._ask(request, deadline)
+    def _end_request(self, identity: Identity, *, committed: bool) -> EndTxnRequest:
+        return EndTxnRequest(
+            transactional_id=self._id,
+            producer_id=identity.producer_id,
+            producer_epoch=identity.epoch,
+            committed=committed,
+            max_version=3,
+        )
+
+    def _end(self, identity: Identity, deadline: Deadline) -> None:
+        self._ask(lambda: self._end_request(identity, committed=True), deadline)
         # The answer comes when the decision is durable; the markers that let readers on follow. Asking again tells when
         # they are written, and the next transaction would have to wait for that anyhow.
         try:
-            self._ask(request, deadline)
+            self._ask(lambda: self._end_request(identity, committed=True), deadline)
         except LogUnavailableError:
             if self._wire.closed:
                 raise
