@@ -69,11 +69,12 @@ def stream_of(columns: Columns, types: dict[str, pa.DataType]) -> bytes:
     """
     try:
         arrays = [pa.array(values, types[name]) for name, values in columns.items()]
+        batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
     except KeyError as error:
         raise StoreError(f"the table has no column {error}: is a migration missing?") from error
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+    # A plain ValueError is what columns of unlike lengths give.
+    except (ValueError, pa.ArrowTypeError, OverflowError) as error:
         raise StoreError(f"a value does not fit its column: {error}") from error
-    batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)

@@ -5,6 +5,7 @@ per folder (ClickHouse locks it), and a bounded engine: threads and memory are s
 shared with the pipeline.
 """
 
+import contextlib
 import re
 import threading
 import weakref
@@ -20,14 +21,17 @@ from chdb.session import Session
 
 from ingest.store.arrow import arrow_type, stream_of
 from ingest.store.interface import Columns, Rows, StoreError, quoted
+from ingest.store.parameters import parameter_text
 
 # `insert_deduplicate` off: keys make a repeated block harmless, and on a cluster ClickHouse's own deduplication would
-# skip the views of a block whose raw rows had got in before a kill.
+# skip the views of a block whose raw rows had got in before a kill. A None where none may be is an error, as it is over
+# the network.
 WRITER_SETTINGS: dict[str, int | str] = {
     "session_timezone": "'UTC'",
     "max_threads": 1,
     "max_insert_threads": 1,
     "insert_deduplicate": 0,
+    "input_format_null_as_default": 0,
     "max_insert_block_size": 10_000_000,
     "min_insert_block_size_rows": 10_000_000,
     "materialized_views_ignore_errors": 0,
@@ -127,14 +131,20 @@ class ChdbStore:
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> Rows:
         """Return the answer; see `Store.query`."""
-        texts = {name: str(value) for name, value in (parameters or {}).items()}
+        texts = {name: parameter_text(value) for name, value in (parameters or {}).items()}
         with self._lock:
             try:
                 answer = self._open().query(sql, "JSONCompactEachRowWithNames", params=texts)
             except (ChdbError, RuntimeError) as error:
+                self._flush()
                 raise store_error(error) from error
             lines = [_json.decode(line) for line in answer.bytes().splitlines() if line]
         return Rows(lines[0], lines[1:]) if lines else Rows([], [])
+
+    def _flush(self) -> None:
+        """Empty chdb's buffer: what a query had written when it failed comes with the next answer (seen in 4.4)."""
+        with contextlib.suppress(ChdbError, RuntimeError):
+            self._session.query("SELECT 1", "Null")
 
     def close(self) -> None:
         """Release the folder, once no reader is open either; see `Store.close`."""

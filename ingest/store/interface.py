@@ -59,10 +59,18 @@ class Engines:
     Attributes:
         replicated: use the `Replicated` variant of each MergeTree engine.
         cluster: name for `ON CLUSTER`; empty for one server.
+        database: on a cluster of several shards: where the `Distributed` tables are that everybody reads and writes;
+            each shard's own tables are beside it, in `local_database`. Empty: the tables themselves are all there is.
     """
 
     replicated: bool = False
     cluster: str = ""
+    database: str = ""
+
+    @property
+    def local_database(self) -> str:
+        """The database of each shard's own tables; empty where they are in the current one."""
+        return f"{self.database}_local" if self.cluster and self.database else ""
 
     def words(self) -> dict[str, str]:
         """Return what the placeholders of migrations stand for.
@@ -75,11 +83,12 @@ class Engines:
         return {
             "replicated": "Replicated" if self.replicated else "",
             "on_cluster": f"ON CLUSTER `{self.cluster}`" if self.cluster else "",
+            "local": f"{quoted(self.local_database)}." if self.local_database else "",
         }
 
 
 class Store(Protocol):
-    """A ClickHouse database of one lane, for its one writer."""
+    """A ClickHouse database of one lane, for its one writer; thread-safe, one statement at a time."""
 
     def execute(self, sql: str) -> None:
         """Run one statement that has no answer.
@@ -157,6 +166,7 @@ class MemoryStore:
         self.answers: dict[str, Rows] = {}
         self._failures: list[tuple[StoreError, bool]] = []
         self._lock = threading.Lock()
+        self._closed = False
 
     def fail_next_insert(self, error: StoreError | None = None, *, written: bool = False) -> None:
         """Make the next insert raise; with `written`, after it took effect."""
@@ -164,10 +174,17 @@ class MemoryStore:
 
     def execute(self, sql: str) -> None:
         """Remember the statement; see `Store.execute`."""
+        self._check_open()
         self.statements.append(sql)
 
     def insert(self, table: str, columns: Columns) -> None:
         """Remember the block; see `Store.insert`."""
+        self._check_open()
+        lengths = {len(values) for values in columns.values()}
+        if lengths in (set(), {0}):
+            return
+        if len(lengths) > 1:
+            raise StoreError(f"the columns of one insert have {sorted(lengths)} rows: give all of them the same")
         with self._lock:
             failure = self._failures.pop(0) if self._failures else None
             if failure is None or failure[1]:
@@ -178,6 +195,7 @@ class MemoryStore:
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> Rows:
         """Return the answer a test set; see `Store.query`."""
         del parameters
+        self._check_open()
         return self.answers.get(sql, Rows([], []))
 
     def rows(self, table: str) -> list[dict[str, Any]]:
@@ -190,4 +208,9 @@ class MemoryStore:
         ]
 
     def close(self) -> None:
-        """Do nothing: there is nothing to release."""
+        """Refuse whatever comes after; see `Store.close`."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("the store is closed: open it again")

@@ -12,17 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from ingest.store.cluster import databases, distributed, table_of
 from ingest.store.interface import Engines, Store, StoreError
 
 FOLDER = Path(__file__).parent / "migrations"
 AGGREGATE_RETENTION_DAYS = 400
 _NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 _BOOKKEEPING = """
-CREATE TABLE IF NOT EXISTS schema_migrations ${on_cluster}
+CREATE TABLE IF NOT EXISTS ${local}schema_migrations ${on_cluster}
 (number UInt32, name String, checksum String, applied_at DateTime('UTC') DEFAULT now())
 ENGINE = ${replicated}ReplacingMergeTree ORDER BY number
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1
 """
+_ENGINES = (
+    "SELECT name, engine_full FROM system.tables"
+    " WHERE database = if({database:String} = '', currentDatabase(), {database:String})"
+)
 _APPLIED = "SELECT number, name, checksum, applied_at FROM schema_migrations FINAL ORDER BY number"
 
 
@@ -32,7 +37,7 @@ class MigrationError(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file: its number, name, text and the SHA-256 of that text."""
+    """One file: its number, name, text, and the SHA-256 of that text as one server sees it, without `${local}`."""
 
     number: int
     name: str
@@ -80,7 +85,8 @@ def load_migrations(folder: Path = FOLDER) -> list[Migration]:
         if match is None:
             raise MigrationError(f"{path.name}: name a migration like 0005_what_it_does.sql")
         text = path.read_text(encoding="utf-8")
-        found.append(Migration(int(match[1]), match[2], text, hashlib.sha256(text.encode()).hexdigest()))
+        plain = text.replace("${local}", "")
+        found.append(Migration(int(match[1]), match[2], text, hashlib.sha256(plain.encode()).hexdigest()))
     if [migration.number for migration in found] != list(range(1, len(found) + 1)):
         numbers = ", ".join(f"{migration.number:04d}" for migration in found)
         raise MigrationError(f"migrations must be numbered from 0001 without holes or repeats: {numbers}")
@@ -112,7 +118,8 @@ class Migrator:
         self.store = store
         self.retention = retention or Retention()
         self._migrations = load_migrations() if migrations is None else list(migrations)
-        self._words = (engines or Engines()).words() | {
+        self._engines = engines or Engines()
+        self._words = self._engines.words() | {
             "raw_retention_days": str(self.retention.raw_days),
             "aggregate_retention_days": str(self.retention.aggregate_days),
         }
@@ -123,7 +130,9 @@ class Migrator:
         Raises:
             MigrationError: an applied one was edited, or the database is newer than this Cordon.
         """
-        self.store.execute(Template(_BOOKKEEPING).substitute(self._words))
+        for statement in databases(self._engines):
+            self.store.execute(statement)
+        self._run(_BOOKKEEPING.strip())
         rows = self.store.query(_APPLIED)
         applied = {int(row[0]): row for row in rows.rows}
         for number in sorted(applied.keys() - {migration.number for migration in self._migrations}):
@@ -153,7 +162,7 @@ class Migrator:
         missing = [status.migration for status in self.status() if not status.applied]
         for migration in missing:
             for statement in statements_of(migration.text):
-                self.store.execute(Template(statement).substitute(self._words))
+                self._run(statement)
             self.store.insert(
                 "schema_migrations",
                 {"number": [migration.number], "name": [migration.name], "checksum": [migration.checksum]},
@@ -161,10 +170,20 @@ class Migrator:
         self._apply_retention()
         return missing
 
+    def _run(self, statement: str) -> None:
+        """Run one statement of a migration, and have the `Distributed` table over its table follow."""
+        self.store.execute(Template(statement).substitute(self._words))
+        table = table_of(statement)
+        if table is not None and self._engines.local_database:
+            self.store.execute(distributed(self._engines, table))
+
     def _apply_retention(self) -> None:
-        rows = self.store.query("SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()").rows
-        for table, engine in rows:
+        local = self._engines.local_database
+        found = self.store.query(_ENGINES, {"database": local})
+        for table, engine in found.rows:
             days = self.retention.by_table().get(table)
             if days is not None and f"toIntervalDay({days})" not in engine:
-                cluster = self._words["on_cluster"]
-                self.store.execute(f"ALTER TABLE {table} {cluster} MODIFY TTL stored_at + INTERVAL {days} DAY")
+                self.store.execute(
+                    f"ALTER TABLE {self._words['local']}{table} {self._words['on_cluster']} "
+                    f"MODIFY TTL stored_at + INTERVAL {days} DAY"
+                )

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ingest.clock import WallClock
 from ingest.log.embedded import EmbeddedLog
@@ -73,13 +74,14 @@ class FusedLog(EmbeddedLog):
         super().commit(group, offsets, fence)
 
 
-def main(log_folder: str, store_folder: str, point: str) -> None:
+def main(log_folder: str, store_folder: str, point: str, fused: type[Any] = FusedStore) -> None:
+    """Copy the log into the store that `fused` opens, and die where the point says."""
     fuse = Fuse(point)
-    FusedLog.fuse = FusedStore.fuse = Fuse("none")
+    FusedLog.fuse = fused.fuse = Fuse("none")
     log = FusedLog(Path(log_folder), topic_specs(TOPICS), WallClock())
-    store = FusedStore(Path(store_folder), "cordon")
+    store = fused(Path(store_folder), "cordon")
     Migrator(store).apply()
-    FusedLog.fuse = FusedStore.fuse = fuse
+    FusedLog.fuse = fused.fuse = fuse
     sink = Sink(log, store, TOPICS, Metrics(), WallClock(), LIMITS)
     fuse.light()
     sink.recover()
@@ -89,4 +91,4 @@ def main(log_folder: str, store_folder: str, point: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3])

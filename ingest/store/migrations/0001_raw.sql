@@ -2,7 +2,7 @@
 -- again replaces itself. `block` is the first offset of the sink's block, which is the same however often it is written.
 -- `stored_at` is the store's own clock: retention counts from it, since a replay's reports carry times of long ago.
 
-CREATE TABLE IF NOT EXISTS crashes ${on_cluster}
+CREATE TABLE IF NOT EXISTS ${local}crashes ${on_cluster}
 (
     kind LowCardinality(String) COMMENT 'bsod or boot_loop',
     device String COMMENT 'pseudonym, 16 hexadecimal digits',
@@ -42,7 +42,7 @@ ORDER BY (at, partition, log_offset, log_index)
 TTL stored_at + INTERVAL ${raw_retention_days} DAY
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
-CREATE TABLE IF NOT EXISTS installs ${on_cluster}
+CREATE TABLE IF NOT EXISTS ${local}installs ${on_cluster}
 (
     kind LowCardinality(String) COMMENT 'offered or installed',
     device String,

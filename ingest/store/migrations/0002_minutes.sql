@@ -2,7 +2,7 @@
 -- block, and a block that is written again says the same, so `max` keeps it and nothing is counted twice. Sum over rows
 -- read with FINAL (or with the setting final = 1, as the read-only endpoint has it).
 
-CREATE TABLE IF NOT EXISTS check_in_minutes ${on_cluster}
+CREATE TABLE IF NOT EXISTS ${local}check_in_minutes ${on_cluster}
 (
     minute DateTime('UTC'),
     tenant LowCardinality(String),
@@ -18,7 +18,7 @@ ORDER BY (minute, tenant, ring, os_build, partition, block)
 TTL stored_at + INTERVAL ${aggregate_retention_days} DAY
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
-CREATE TABLE IF NOT EXISTS crash_minutes ${on_cluster}
+CREATE TABLE IF NOT EXISTS ${local}crash_minutes ${on_cluster}
 (
     minute DateTime('UTC'),
     module LowCardinality(String) COMMENT 'the driver blamed by the signature rules',
@@ -38,7 +38,7 @@ ORDER BY (minute, module, signature, ring, os_build, tenant, partition, block)
 TTL stored_at + INTERVAL ${aggregate_retention_days} DAY
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS crash_minutes_mv ${on_cluster} TO crash_minutes AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS ${local}crash_minutes_mv ${on_cluster} TO ${local}crash_minutes AS
 SELECT
     toStartOfMinute(at) AS minute,
     signature_module AS module,
@@ -52,10 +52,10 @@ SELECT
     countIf(kind = 'boot_loop') AS boot_loops,
     uniqState(device) AS devices,
     max(c.stored_at) AS stored_at
-FROM crashes AS c
+FROM ${local}crashes AS c
 GROUP BY minute, module, signature, ring, os_build, tenant, partition, block;
 
-CREATE TABLE IF NOT EXISTS version_crash_minutes ${on_cluster}
+CREATE TABLE IF NOT EXISTS ${local}version_crash_minutes ${on_cluster}
 (
     minute DateTime('UTC'),
     vendor LowCardinality(String),
@@ -77,7 +77,7 @@ ORDER BY (minute, product, vendor, version, signature, ring, os_build, tenant, p
 TTL stored_at + INTERVAL ${aggregate_retention_days} DAY
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS version_crash_minutes_mv ${on_cluster} TO version_crash_minutes AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS ${local}version_crash_minutes_mv ${on_cluster} TO ${local}version_crash_minutes AS
 SELECT
     toStartOfMinute(at) AS minute,
     update.1 AS vendor,
@@ -93,11 +93,11 @@ SELECT
     countIf(kind = 'boot_loop') AS boot_loops,
     uniqState(device) AS devices,
     max(c.stored_at) AS stored_at
-FROM crashes AS c
+FROM ${local}crashes AS c
 ARRAY JOIN arrayDistinct(arrayMap(v -> (v.vendor, v.product, v.version), versions)) AS update
 GROUP BY minute, vendor, product, version, signature, ring, os_build, tenant, partition, block;
 
-CREATE TABLE IF NOT EXISTS install_minutes ${on_cluster}
+CREATE TABLE IF NOT EXISTS ${local}install_minutes ${on_cluster}
 (
     minute DateTime('UTC'),
     kind LowCardinality(String),
@@ -118,7 +118,7 @@ ORDER BY (minute, kind, product, vendor, version, ring, os_build, tenant, partit
 TTL stored_at + INTERVAL ${aggregate_retention_days} DAY
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS install_minutes_mv ${on_cluster} TO install_minutes AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS ${local}install_minutes_mv ${on_cluster} TO ${local}install_minutes AS
 SELECT
     toStartOfMinute(at) AS minute,
     kind,
@@ -133,5 +133,5 @@ SELECT
     count() AS installs,
     uniqState(device) AS devices,
     max(i.stored_at) AS stored_at
-FROM installs AS i
+FROM ${local}installs AS i
 GROUP BY minute, kind, vendor, product, version, ring, os_build, tenant, partition, block;

@@ -1,7 +1,7 @@
 -- What was decided, as it was said. The log compacts verdicts and rollouts; the store keeps each one it has seen.
 -- No retention: this is the audit trail, and it is small.
 
-CREATE TABLE IF NOT EXISTS verdicts ${on_cluster}
+CREATE TABLE IF NOT EXISTS ${local}verdicts ${on_cluster}
 (
     rollout String,
     vendor LowCardinality(String),
@@ -39,7 +39,7 @@ ENGINE = ${replicated}ReplacingMergeTree
 ORDER BY (rollout, at, partition, log_offset)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
-CREATE TABLE IF NOT EXISTS killswitch ${on_cluster}
+CREATE TABLE IF NOT EXISTS ${local}killswitch ${on_cluster}
 (
     rollout String,
     number UInt64,
@@ -71,7 +71,7 @@ ENGINE = ${replicated}ReplacingMergeTree
 ORDER BY (rollout, number, partition, log_offset)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
-CREATE TABLE IF NOT EXISTS rollouts ${on_cluster}
+CREATE TABLE IF NOT EXISTS ${local}rollouts ${on_cluster}
 (
     rollout String,
     vendor LowCardinality(String),

@@ -1,7 +1,7 @@
 -- The sink's plan: the offsets of the latest block of each partition, written before the block itself. After a kill the
 -- block may be in, or not, or half: it is written again with the same offsets, which changes nothing that is there.
 
-CREATE TABLE IF NOT EXISTS sink_blocks ${on_cluster}
+CREATE TABLE IF NOT EXISTS ${local}sink_blocks ${on_cluster}
 (
     topic String,
     partition UInt32,

@@ -1,0 +1,217 @@
+"""The engine of the test server: chdb on a folder, a fresh session for every query.
+
+A query's settings hold for that query alone on a real server, and `readonly = 1` cannot be taken back within a session,
+hence the fresh session; what `USE` and `SET` said on a connection is said again. Opening one takes about a millisecond.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from chdb import ChdbError
+from chdb.session import Session
+
+from support.clickhouse.native import Column
+
+UNKNOWN_SETTING = 115
+_CODE = re.compile(r"Code: (\d+)\. (.*)", re.DOTALL)
+_INSERT = re.compile(
+    r"^\s*INSERT\s+INTO\s+(?:TABLE\s+)?(?P<table>[`\w.]+)\s*(?:\((?P<columns>[^()]*)\))?"
+    r"\s*(?:VALUES|FORMAT\s+(?:Native|Values))?\s*;?\s*$",
+    re.IGNORECASE,
+)
+_ANSWERS = re.compile(r"^[\s(]*(?:SELECT|WITH|SHOW|DESCRIBE|DESC|EXPLAIN|EXISTS|CHECK)\b", re.IGNORECASE)
+_STREAMS = re.compile(r"^[\s(]*(?:SELECT|WITH)\b", re.IGNORECASE)
+_FORMAT = re.compile(r"\bFORMAT\s+\w+\s*;?\s*$", re.IGNORECASE)
+
+
+class EngineError(Exception):
+    """ClickHouse's own exception."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Setting(NamedTuple):
+    """One setting of a query; one that is not important is ignored where it is unknown."""
+
+    name: str
+    value: str
+    important: bool
+
+
+class Target(NamedTuple):
+    """What an INSERT with data from the client goes to."""
+
+    table: str
+    columns: list[str]
+
+
+def target_of(sql: str) -> Target | None:
+    """Return where a statement wants the client's data to go; None for any other statement."""
+    match = _INSERT.match(sql)
+    if match is None:
+        return None
+    names = [name.strip().strip("`") for name in (match["columns"] or "").split(",") if name.strip()]
+    return Target(match["table"], names)
+
+
+def answers(sql: str) -> bool:
+    """Tell whether a statement has rows for an answer."""
+    return bool(_ANSWERS.match(sql))
+
+
+def engine_error(error: Exception) -> EngineError:
+    """Return chdb's exception as ClickHouse said it."""
+    found = _CODE.search(str(error))
+    return EngineError(int(found[1]), found[2]) if found else EngineError(1002, f"DB::Exception: {error}")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (ChdbError, RuntimeError) as error:
+        raise engine_error(error) from error
+
+
+class Insertion:
+    """An insert under way; nothing is promised before `finish`."""
+
+    def __init__(self, inserter: Any) -> None:
+        self._inserter = inserter
+
+    def append(self, block: bytes) -> None:
+        """Hand the engine one block in the `Native` format."""
+        with _translated():
+            self._inserter.append(block)
+
+    def finish(self) -> None:
+        """Commit."""
+        with _translated():
+            self._inserter.finish()
+
+    def cancel(self) -> None:
+        """Give up, as ClickHouse does when a client has gone."""
+        with _translated():
+            self._inserter.cancel()
+
+
+class Execution:
+    """One query's session."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def run(self, sql: str, parameters: Mapping[str, str]) -> None:
+        """Run a statement that has no answer."""
+        with _translated():
+            self._session.query(sql, "Null", params=dict(parameters))
+
+    def rows(self, sql: str, parameters: Mapping[str, str] | None = None) -> list[list[str]]:
+        """Return a small answer as text."""
+        with _translated():
+            answer = self._session.query(sql, "TabSeparated", params=dict(parameters or {})).bytes()
+        return [line.split("\t") for line in answer.decode("utf-8", "surrogateescape").splitlines()]
+
+    def header(self, sql: str, parameters: Mapping[str, str]) -> list[Column]:
+        """Return the columns of an answer that turned out to have no rows."""
+        with _translated():
+            answer = self._session.query(sql, "TabSeparatedWithNamesAndTypes", params=dict(parameters)).bytes()
+        names, types = answer.decode().splitlines()[:2]
+        unescape = {r"\'": "'", r"\\": "\\"}
+        return [
+            Column(name, re.sub(r"\\['\\]", lambda found: unescape[found[0]], kind))
+            for name, kind in zip(names.split("\t"), types.split("\t"), strict=True)
+        ]
+
+    def stream(self, sql: str, parameters: Mapping[str, str]) -> Iterator[bytes]:
+        """Yield the answer in the `Native` format, some blocks at a time."""
+        sql = _FORMAT.sub("", sql)
+        if not _STREAMS.match(sql):
+            with _translated():
+                yield self._session.query(sql, "Native", params=dict(parameters)).bytes()
+            return
+        with _translated():
+            stream = self._session.send_query(sql, "Native", params=dict(parameters))
+        try:
+            with _translated():
+                for chunk in stream:
+                    if data := chunk.bytes():
+                        yield data
+        finally:
+            stream.close()
+
+    def columns(self, target: Target) -> list[tuple[str, str, str, str]]:
+        """Return name, type, kind of default and default of a table's columns."""
+        described = [tuple(row[:4]) for row in self.rows(f"DESCRIBE TABLE {target.table}")]
+        return cast(list[tuple[str, str, str, str]], described)
+
+    def insert(self, target: Target) -> Insertion:
+        """Begin an insert."""
+        names = f" ({', '.join(f'`{name}`' for name in target.columns)})" if target.columns else ""
+        with _translated():
+            return Insertion(self._session.send_insert(f"INSERT INTO {target.table}{names}", "Native"))
+
+
+class Engine:
+    """chdb on a folder, for all connections of one server."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._keeper = self._session()
+        self.version = str(self._keeper.query("SELECT version()", "TSV").bytes().decode().strip())
+
+    def _session(self) -> Any:
+        return cast(Any, Session)(str(self._path))
+
+    @contextmanager
+    def execution(self, database: str, said: Sequence[str], settings: Sequence[Setting]) -> Iterator[Execution]:
+        """Open a session as the connection and the query want it.
+
+        Args:
+            database: the connection's current database; empty for the default.
+            said: the connection's own SET statements.
+            settings: the query's.
+
+        Raises:
+            EngineError: the database or an important setting is unknown.
+        """
+        session = self._session()
+        try:
+            with _translated():
+                # `DESCRIBE` breaks long types into lines otherwise; on the wire they are one line.
+                session.query("SET print_pretty_type_names = 0")
+                if database:
+                    session.query(f"USE `{database}`")
+                for statement in said:
+                    session.query(statement)
+            for setting in sorted(settings, key=lambda one: one.name == "readonly"):
+                _apply(session, setting)
+            yield Execution(session)
+        finally:
+            session.close()
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._keeper.close()
+
+
+def _apply(session: Any, setting: Setting) -> None:
+    if not re.fullmatch(r"\w+", setting.name):
+        raise EngineError(UNKNOWN_SETTING, f"DB::Exception: Unknown setting '{setting.name}'")
+    value = setting.value.replace("\\", "\\\\").replace("'", "\\'")
+    try:
+        session.query(f"SET {setting.name} = '{value}'")
+    except (ChdbError, RuntimeError) as error:
+        found = engine_error(error)
+        if found.code == UNKNOWN_SETTING and not setting.important:
+            return
+        # Some settings may not be set in a session even to the value that they have.
+        asked = f"SELECT value FROM system.settings WHERE name = '{setting.name}'"
+        if session.query(asked, "TabSeparated").bytes().decode().strip() != setting.value:
+            raise found from error
