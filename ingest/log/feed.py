@@ -197,6 +197,15 @@ class Feed:
         records = self._queues[source].records
         return offset < self._ends.get(source, 0) or (bool(records) and records[-1].offset >= offset)
 
+    def has(self, source: TopicPartition, offset: int) -> bool:
+        """Return whether a fed partition is known to have something from `offset` on; the log behind is not asked."""
+        with self._changed:
+            self._check_open()
+            queue = self._queues[source]
+            while queue.records and queue.records[0].offset < offset:
+                self._drop_first(queue)
+            return self._ready(source, offset)
+
     def close(self) -> None:
         """End this feed and wake its reader; whatever it asks from here on is refused, a claim or an append too.
 

@@ -119,3 +119,18 @@ def test_a_closed_feed_refuses_to_read_and_leaves_the_log_open() -> None:
     with pytest.raises(LogUnavailableError):
         feed.read(IN, 0)
     assert log.bounds(IN) == (0, 1)
+
+
+def test_has_knows_what_was_pushed_and_what_lay_there_and_lets_go_of_what_was_read() -> None:
+    feed = Feed(log_of(3), [IN])
+    assert not feed.has(IN, 0)
+    feed.catch_up()
+    assert feed.has(IN, 2)
+    assert not feed.has(IN, 3)
+    feed.push(IN, records(2, 5))
+    assert feed.has(IN, 4)
+    assert not feed.has(IN, 5)
+    assert feed.held_bytes(IN) == 0
+    feed.close()
+    with pytest.raises(LogUnavailableError):
+        feed.has(IN, 0)
