@@ -6,10 +6,13 @@ dies is started again, with growing pauses.
 """
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import httpx2
 
 from deploy.distributed.child import Child, ChildPlan
 from ingest.log.kafka import topics as kafka_topics
@@ -20,6 +23,11 @@ from ingest.settings import Settings
 from ingest.topics import Topics
 
 READY_SECONDS_MAX = 120.0
+# Until every share of the work is heard of; a large state takes longer to load, and is no reason not to take reports.
+SEEING_SECONDS_MAX = 60.0
+_ASK_SECONDS = 0.2
+
+logger = logging.getLogger(__name__)
 
 
 class SupervisionError(Exception):
@@ -95,7 +103,7 @@ class Supervisor:
         return found
 
     async def start(self) -> None:
-        """Start all children, and return once each has said that it is ready.
+        """Start all children, and return once each has said that it is ready, and Cordon sees.
 
         Raises:
             SupervisionError: one ended instead, or took too long.
@@ -104,6 +112,7 @@ class Supervisor:
             for child in self.children:
                 child.start()
             await self._all_ready()
+            await self._seeing()
         except BaseException:
             await self.stop()
             raise
@@ -124,6 +133,22 @@ class Supervisor:
             raise SupervisionError(
                 self._why or f"{', '.join(late)} not ready within {READY_SECONDS_MAX:g} s: does Kafka answer?"
             )
+
+    async def _seeing(self) -> None:
+        """Wait until reports would go all the way: until the signals process hears of every share of the work."""
+        url = next(child.urls["health"] for child in self.children if child.plan.name == "signals")
+        why = "its health page does not answer"
+        async with httpx2.AsyncClient(timeout=5.0, trust_env=False) as http:
+            for _ in range(int(SEEING_SECONDS_MAX / _ASK_SECONDS)):
+                try:
+                    sight = (await http.get(f"{url}/readyz")).json()["sight"]
+                    if sight["seeing"]:
+                        return
+                    why = f"{sight['why'][0]['share']}: {sight['why'][0]['detail']}"
+                except (httpx2.HTTPError, ValueError) as error:
+                    why = str(error)
+                await asyncio.sleep(_ASK_SECONDS)
+        logger.warning("reports are taken, but Cordon does not see yet: %s", why)
 
     async def _wait_ready(self) -> None:
         for child in self.children:

@@ -76,10 +76,14 @@ class CordonProcess:
         """What the process wrote to standard error, over all its lives."""
         return self._err.read_text() if self._err.exists() else ""
 
+    def command_line(self) -> list[str]:
+        """Return the command line that starts it."""
+        return [str(CORDON), "up", "--data", str(self.data), "--store" if self._store else "--no-store"]
+
     def start(self) -> "CordonProcess":
         """Start it and return once it has said `ready`."""
         begun = time.monotonic()
-        command = [str(CORDON), "up", "--data", str(self.data), "--store" if self._store else "--no-store"]
+        command = self.command_line()
         with self._out.open("wb") as out, self._err.open("ab") as err:
             self._process = subprocess.Popen(command, env=environment(**self._settings), stdout=out, stderr=err)
         while "ready" not in (lines := self._out.read_text().splitlines()):
