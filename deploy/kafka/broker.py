@@ -81,7 +81,7 @@ class LocalKafkaCluster:
         self.security = security
         self._properties = dict(properties or {})
         self._port = port
-        self._cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        self._cluster_id = _cluster_id()
         self._first_start = True
         self.nodes = [Broker(self, number + 1, self.directory / f"broker-{number + 1}") for number in range(count)]
 
@@ -325,6 +325,14 @@ class LocalKafka(LocalKafkaCluster):
     def resume(self) -> None:
         """Let a paused broker go on."""
         self.nodes[0].resume()
+
+
+def _cluster_id() -> str:
+    while True:
+        made = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # The tool that formats the storage would take it for an option.
+        if not made.startswith("-"):
+            return made
 
 
 def _java() -> list[str]:
