@@ -98,6 +98,12 @@ def prepare(connection: sqlite3.Connection, directory: Path, specs: Iterable[Top
         os.close(descriptor)
 
 
+def remove_files(directory: Path) -> None:
+    """Delete the files of a closed log: everything in it is gone, and its offsets begin anew."""
+    for suffix in ("", "-wal", "-shm"):
+        (directory / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
+
+
 def _check_layout(connection: sqlite3.Connection, directory: Path) -> None:
     (layout,) = connection.execute("SELECT value FROM meta WHERE name = 'layout'").fetchone()
     if layout != LAYOUT:

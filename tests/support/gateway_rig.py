@@ -14,6 +14,8 @@ from ingest.clock import Clock, DrivenClock
 from ingest.events import Batch, Bsod, CheckIn, Installed, Offered, Report, RolloutNotice, Tick, device_record_decoder
 from ingest.gateway.app import reports_app
 from ingest.gateway.gateway import Gateway, Progress
+from ingest.gateway.spool.log import SpoolingLog
+from ingest.gateway.spool.store import Spool
 from ingest.gateway.tenants import Principal, Role, TokenBook
 from ingest.log.interface import TopicPartition
 from ingest.log.memory import MemoryLog
@@ -77,6 +79,8 @@ class Rig:
         log: MemoryLog | None = None,
         lane: str = "replay-1",
         progress: Progress | None = None,
+        spool_bytes: int = 0,
+        shared: bool = False,
         **settings: Any,
     ) -> None:
         self.clock = clock or DrivenClock(NOW_MS)
@@ -86,8 +90,24 @@ class Rig:
         self.tokens = TokenBook.load(folder / "tokens.toml")
         changes: dict[str, Any] = {"linger_ms": 0, "tick_ms": 20, "lane": lane} | settings
         self.settings = Settings(**changes)
+        self.spool: SpoolingLog | None = None
+        if spool_bytes:
+            spool = Spool(folder / "spool", spool_bytes, self.topics, self.clock)
+            after_seconds = self.settings.spool_after_ms / 1000
+            self.spool = SpoolingLog(
+                self.log, spool, self.metrics, after_seconds=after_seconds, retry_seconds=(0.01, 0.05)
+            )
         self.gateway = Gateway(
-            self.settings, self.log, self.topics, self.clock, self.metrics, self.tokens, KEY, progress
+            self.settings,
+            self.spool or self.log,
+            self.topics,
+            self.clock,
+            self.metrics,
+            self.tokens,
+            KEY,
+            progress,
+            spool=self.spool,
+            shared=shared,
         )
         self.app = reports_app(self.gateway)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from ingest.events import Tick, encoder
 from ingest.log.embedded import EmbeddedLog
-from ingest.log.interface import Entry, LogUnavailableError, TopicPartition
+from ingest.log.interface import Entry, LogUnavailableError, Record, TopicPartition
 from ingest.rollouts import Rollout, rollout_decoder
 from ingest.topics import Topics
 
@@ -70,13 +70,25 @@ class Known:
             # It is in the log behind: what is lost is only what a start without that log would know.
             logger.warning("nothing can be noted beside the spool now: %s", error)
 
+    def entries(self) -> list[Entry]:
+        """Return everything noted, as `restore` takes it."""
+        return [Entry(KNOWN_TOPIC, 0, record.key, record.value) for record in self._latest().values()]
+
+    def restore(self, entries: Sequence[Entry]) -> None:
+        """Note again what `entries` gave."""
+        self._write(entries)
+
     def read(self) -> tuple[list[tuple[Rollout, int]], int]:
         """Return the rollouts, each with the time when it was noted, and the time of the last tick noted, or 0."""
-        latest: dict[bytes | None, tuple[bytes, int]] = {}
+        latest = self._latest()
+        tick = latest.pop(_TICK_KEY, None)
+        rollouts = [(rollout_decoder.decode(one.value or b""), one.appended_at_ms) for one in latest.values()]
+        return rollouts, _tick_decoder.decode(tick.value or b"").at_ms if tick is not None else 0
+
+    def _latest(self) -> dict[bytes | None, Record]:
+        latest: dict[bytes | None, Record] = {}
         offset, end = self._log.bounds(KNOWN)
         while offset < end and (records := self._log.read(KNOWN, offset)):
             offset = records[-1].offset + 1
-            latest.update({record.key: (record.value or b"", record.appended_at_ms) for record in records})
-        tick = latest.pop(_TICK_KEY, None)
-        rollouts = [(rollout_decoder.decode(value), at_ms) for value, at_ms in latest.values()]
-        return rollouts, _tick_decoder.decode(tick[0]).at_ms if tick else 0
+            latest.update({record.key: record for record in records})
+        return latest

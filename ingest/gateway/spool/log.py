@@ -127,11 +127,16 @@ class SpoolingLog:
             if self._spooling and self.spool.empty and self._calm:
                 self._spooling = False
                 logger.info("the spool is empty and the log keeps up: appending straight to it")
-            if not self._spooling:
-                offsets = self._straight(entries)
-                if offsets is not None:
-                    return offsets
-            self._put(entries)
+            tried = not self._spooling
+            if tried and (offsets := self._straight(entries)) is not None:
+                return offsets
+            try:
+                self._put(entries)
+            except LogFullError:
+                # Its disk refuses though nothing waits on it: then nothing can be overtaken either.
+                if tried or not self.spool.empty or (offsets := self._straight(entries)) is None:
+                    raise
+                return offsets
             return [-1] * len(entries)
 
     def _straight(self, entries: Sequence[Entry]) -> list[int] | None:
@@ -177,8 +182,10 @@ class SpoolingLog:
                     self._append_direct(direct)
                 elif not self.spool.empty:
                     self._drain(little=failures > 0)
-                    failures = 0
+                elif self.spool.untidy:
+                    self._sweep()
                 self._tidy()
+                failures = 0
             except Exception as error:
                 # Whatever it is, what is spooled stays there, and the next try may find it gone.
                 if failures == 0:
@@ -212,6 +219,20 @@ class SpoolingLog:
         self._calm.took(self._monotonic() - started)
         self._metrics.count("spool_drained_total", taken.flushes)
         self.spool.done(taken)
+        self._report()
+
+    def _sweep(self) -> None:
+        """Give the disk back that could not be given back as the last flush was drained."""
+        try:
+            self.spool.tidy()
+        except LogUnavailableError:
+            # Whoever appends waits for this thread: never wait for him.
+            if not self._appending.acquire(blocking=False):
+                raise
+            try:
+                self.spool.start_over()
+            finally:
+                self._appending.release()
         self._report()
 
     def _tidy(self) -> None:

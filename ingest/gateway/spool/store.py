@@ -6,6 +6,7 @@ topic lies in one queue only, in the order it was written, its ticks among its r
 what it means before it; nothing leaves but by `done`.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,12 @@ import msgspec
 from ingest.clock import Clock
 from ingest.gateway.spool.known import KNOWN_TOPIC, Known
 from ingest.log.embedded import EmbeddedLog
-from ingest.log.interface import Entry, LogFullError, LogUnavailableError, OffsetGoneError, TopicPartition
+from ingest.log.interface import Entry, LogError, LogFullError, LogUnavailableError, OffsetGoneError, TopicPartition
+from ingest.log.schema import remove_files
 from ingest.log.specs import TopicSpec
 from ingest.topics import Topics
+
+logger = logging.getLogger(__name__)
 
 CRASHES = TopicPartition("spool.crashes", 0)
 REST = TopicPartition("spool.rest", 0)
@@ -81,11 +85,21 @@ class Spool:
             LogError: another process owns the directory, or the disk can't be used.
         """
         self.bytes_max = bytes_max
+        self._directory = directory
+        self._topics = topics
         self._crashes = topics.name("crashes")
         self._clock = clock
-        self._log = EmbeddedLog(directory, _SPECS, clock, tail_bytes_max=_TAIL_BYTES_MAX, bytes_max=bytes_max)
-        self.known = Known(self._log, topics)
-        self._positions = {queue: self._log.bounds(queue)[0] for queue in QUEUES}
+        # Set while new files are made; what was noted has to get into them.
+        self._anew: list[Entry] | None = None
+        self._open()
+
+    def _open(self) -> None:
+        log = EmbeddedLog(
+            self._directory, _SPECS, self._clock, tail_bytes_max=_TAIL_BYTES_MAX, bytes_max=self.bytes_max
+        )
+        self._log = log
+        self.known = Known(log, self._topics)
+        self._positions = {queue: log.bounds(queue)[0] for queue in QUEUES}
         self._oldest: dict[TopicPartition, tuple[int, int]] = {}
 
     def put(self, entries: Sequence[Entry]) -> None:
@@ -142,15 +156,47 @@ class Spool:
             self._log.trim(queue, position)
         self._log.maintain()
 
+    def start_over(self) -> None:
+        """Delete the files of an empty spool and begin new ones: what a disk that it filled up leaves to do.
+
+        A full disk has no room for writing down that something was deleted. Nobody may put meanwhile.
+
+        Raises:
+            LogError: something waits, or the disk takes not even new files; call again.
+        """
+        if self._anew is None:
+            if not self.empty:
+                raise LogError("the spool is not empty: drain it first")
+            self._anew = self.known.entries()
+            self._log.close()
+        remove_files(self._directory)
+        self._open()
+        self.known.restore(self._anew)
+        self._anew = None
+        logger.warning("the spool's disk was full: its files were deleted, once they were drained, and made anew")
+
+    @property
+    def untidy(self) -> bool:
+        """Tell whether the disk still holds what was drained."""
+        return self.empty and (self._anew is not None or self.stored_bytes > 0)
+
     @property
     def empty(self) -> bool:
         """Tell whether nothing waits."""
-        return all(self._log.bounds(queue)[1] == position for queue, position in self._positions.items())
+        if self._anew is not None:
+            return True
+        try:
+            return all(self._log.bounds(queue)[1] == position for queue, position in self._positions.items())
+        except LogUnavailableError:
+            return True  # closed, to be made anew
 
     @property
     def stored_bytes(self) -> int:
         """Return the bytes that wait, as stored."""
-        return sum(self._log.stored_bytes(queue) for queue in QUEUES)
+        try:
+            return sum(self._log.stored_bytes(queue) for queue in QUEUES)
+        except LogUnavailableError:
+            return 0  # closed, to be made anew
 
     def oldest_seconds(self) -> float:
         """Return the age of the oldest flush that waits; 0 when none does."""
@@ -159,14 +205,15 @@ class Spool:
 
     def _oldest_ms(self, queue: TopicPartition) -> int | None:
         position = self._positions[queue]
-        if position == self._log.bounds(queue)[1]:
-            return None
         offset, at_ms = self._oldest.get(queue, (-1, 0))
         if offset != position:
             try:
-                at_ms = self._log.read(queue, position, 1)[0].appended_at_ms
-            except (OffsetGoneError, IndexError):
+                records = self._log.read(queue, position, 1)
+            except (OffsetGoneError, LogUnavailableError):
                 return None  # drained meanwhile, by the other thread
+            if not records:
+                return None
+            at_ms = records[0].appended_at_ms
             self._oldest[queue] = position, at_ms
         return at_ms
 
