@@ -3,7 +3,7 @@
 Four kinds of entry, by key: `P/chunk/N` (2,048 rows, by columns, zstd), `P/words/NAME/PAGE` (a page of a dictionary),
 `P/pushes` (declared pushes, when they changed) and `P/memory` (all else). Chunks are written round-robin, about once a
 minute each, whether dirty or not: at a steady load every chunk is dirty. Dictionaries come before the chunks that use
-them, and the memory with every share, in the same append, so no chunk is ever newer than the memory.
+them, and the memory with every share that has a chunk, in the same append, so no chunk is ever newer than the memory.
 
 Each chunk carries the place in the input up to which its rows have seen it. The memory carries the lowest of these,
 from which reading starts again. A chunk that was never written counts as of the share before its first row came: until
@@ -23,6 +23,8 @@ from ingest.grouping.population import CatchingUp, Push
 
 CHUNK_ROWS = 2048
 PAGE_WORDS = 2048
+# A small partition has no chunk due at most shares. Its memory alone is worth a transaction only now and then.
+MEMORY_SHARES = 10
 STATE_SCHEMA = 2
 
 
@@ -89,6 +91,8 @@ class Snapshots:
         self._due = 0.0
         self._pages_written: dict[str, int] = {}
         self._pushes_written = 0
+        # The first share is always worth its memory.
+        self._shares_unwritten = MEMORY_SHARES
         self._places: list[Place] = []
         self._share_before = Place()
 
@@ -116,6 +120,10 @@ class Snapshots:
         if self._pushes_written != population.memory.pushes_changed:
             entries.append((f"{prefix}/pushes".encode(), msgspec.msgpack.encode(population.memory.pushes)))
             self._pushes_written = population.memory.pushes_changed
+        self._shares_unwritten += 1
+        if not entries and self._shares_unwritten < MEMORY_SHARES:
+            return []
+        self._shares_unwritten = 0
         entries.append((f"{prefix}/memory".encode(), msgspec.msgpack.encode(self._memory(place, start))))
         return entries
 
