@@ -23,14 +23,13 @@ from mode import Service
 from deploy.workers.driver import Standing
 from deploy.workers.faust_app import CordonApp, SinceMessage, cordon_app, raw_topic, stop_app
 from ingest.log.feed import FEED_BYTES_MAX, Feed
-from ingest.log.interface import LogUnavailableError, Record, TopicPartition
+from ingest.log.interface import Record, TopicPartition
 from ingest.log.kafka.connection import Connection
 from ingest.metrics import Metrics
 
 # How often events are acknowledged and shares looked after.
 TEND_SECONDS = 0.1
 STOP_SECONDS = 10.0
-START_SECONDS_MAX = 60.0
 RETRY_SECONDS = 1.0
 RETRY_SECONDS_MAX = 10.0
 
@@ -164,13 +163,13 @@ class Agents(Service):
 
     async def _start(self, app: CordonApp) -> None:
         starting = asyncio.ensure_future(app.start())
-        try:
-            await asyncio.wait([starting], timeout=START_SECONDS_MAX)
-            if not starting.done():
-                raise LogUnavailableError(f"no member of {self._group} within {START_SECONDS_MAX:g} s: is Kafka there?")
+        while not (starting.done() or self._stopped.is_set() or self._failed()):
+            await asyncio.wait([starting], timeout=TEND_SECONDS)
+        if starting.done():
             starting.result()
-        finally:
-            starting.cancel()
+        else:
+            # Waiting for Kafka: ends when the app is stopped.
+            starting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
     async def _end(self, app: CordonApp) -> None:
         await self._shares.revoke(STOP_SECONDS)

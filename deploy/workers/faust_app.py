@@ -10,6 +10,7 @@ since which offset it is the next one, so that a hole which Faust left is told f
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ from ingest.log.kafka.connection import Connection
 BUFFERED_MAX: Final = 256
 FETCH_BYTES_MAX: Final = 1 << 20
 COMMIT_SECONDS: Final = 2.0
+CONNECT_SECONDS: Final = 0.5
 # A consumer that fetches nothing for so long leaves its group. The watchdog ends a process that stands still far
 # earlier; this is the net below it, and long enough for a feed that is full.
 POLL_SECONDS_MAX: Final = 300.0
@@ -76,6 +78,22 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             **app.connection.for_aiokafka(),
         )
+
+    async def on_start(self) -> None:
+        """Connect, however long Kafka is away: raising would end the thread with a traceback each time."""
+        self._consumer = None
+        while not self.should_stop:
+            consumer = self._create_consumer(loop=self.thread_loop)
+            self.time_started = time.monotonic()
+            try:
+                await consumer.start()
+            except KafkaError as error:
+                logger.warning("%s can't reach Kafka, trying again: %s", self.app.conf.id, error)
+                await consumer.stop()
+                await asyncio.sleep(CONNECT_SECONDS)
+            else:
+                self._consumer = consumer
+                return
 
     async def _fetch_records(
         self,

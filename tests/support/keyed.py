@@ -124,8 +124,9 @@ class Embedded:
             owners.append(Owner(self.log, f"signals/{number}", "signals", signals, state, self.clock))
         for owner in owners:
             owner.start()
-        while any([owner.step(0) for owner in owners]):
-            pass
+        for owner in owners:
+            while owner.step(0):
+                pass
 
 
 class KeyedWorker:
