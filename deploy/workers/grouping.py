@@ -25,6 +25,7 @@ from mode import Service
 
 from deploy.workers.assignor import CoPartitionAssignor
 from deploy.workers.driver import Standing, Words
+from deploy.workers.predecessor import remove_predecessors
 from deploy.workers.shares import DEVICE_WORDS, STAGE, GroupingPlan, GroupingShare, GroupingShares
 from ingest.clock import Clock
 from ingest.log.interface import Log, LogError, LogUnavailableError, Record, TopicPartition
@@ -136,6 +137,7 @@ class GroupingService(Service):
 
     async def _consume(self) -> None:
         try:
+            await asyncio.to_thread(remove_predecessors, self._connection, self._plan.group, self._plan.worker)
             while not self.should_stop:
                 try:
                     await self._be_member()

@@ -33,15 +33,8 @@ class Worker:
     def __init__(
         self, name: str, kafka: LocalKafkaCluster, topics: Topics, folder: Path, more: Mapping[str, object]
     ) -> None:
-        settings = kafka_settings(
-            kafka,
-            topics,
-            worker_name=name,
-            kafka_session_ms=SESSION_MS,
-            devices_max=400_000,
-            snapshot_seconds=20,
-            **more,
-        )
+        known = {"worker_name": name, "kafka_session_ms": SESSION_MS, "devices_max": 400_000, "snapshot_seconds": 20}
+        settings = kafka_settings(kafka, topics, **(known | dict(more)))
         self.name, self.log_file = name, folder / f"{name}.log"
         environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
         command = [sys.executable, "-m", "support.grouping_worker", msgspec.json.encode(settings).decode()]

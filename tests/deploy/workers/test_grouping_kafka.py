@@ -56,6 +56,20 @@ def test_counts_are_exact_through_sigkill(group: Group) -> None:
     assert all(word.leaving for word in group.words().values())
 
 
+def test_a_killed_worker_that_comes_back_does_not_wait_for_its_old_session(group: Group) -> None:
+    worker = group.worker("a", kafka_session_ms=60_000)
+    other = group.worker("b", kafka_session_ms=60_000)
+    group.feed(40, seconds=2)
+    eventually(lambda: {name: len(shares) for name, shares in owners(group).items()} == {"a": 2, "b": 2}, 20)
+    worker.kill()
+    group.feed(60, seconds=1)
+    worker = group.worker("a", kafka_session_ms=60_000)
+    group.wait_counted(15)
+    group.check_exact()
+    worker.leave()
+    other.leave()
+
+
 def test_counts_are_exact_while_workers_join_leave_and_die_under_load(group: Group) -> None:
     first = group.worker("a")
     group.feed(40, seconds=2)
