@@ -360,3 +360,42 @@ def test_an_unavailable_log_loses_nothing(clock: DrivenClock, written: bool) -> 
     owner.step(0)
     assert owner.positions == applied, "what was applied is not applied again"
     assert {record.key: record.value for record in log.read(OUT, 0)} == {b"%d" % word: b"4" for word in range(10)}
+
+
+def test_an_owner_that_could_not_load_is_started_again_under_the_same_claim(clock: DrivenClock) -> None:
+    """Wherever the log was away during the start, the second one loads everything, once."""
+    log = MemoryLog(SPECS, clock)
+    first = CountingStage()
+    owner = Owner(log, "counting", "counting", first, STATE, clock)
+    owner.start()
+    fill(log, 40)
+    drain(owner)
+    for call in ("bounds", "read", "committed"):
+        stage = CountingStage()
+        flaky = FlakyOnce(log, call)
+        again = Owner(flaky, "counting", "counting", stage, STATE, clock)  # type: ignore[arg-type]  # a log by getattr
+        with pytest.raises(LogUnavailableError):
+            again.start()
+        fence = again.fence
+        again.start()
+        assert again.fence == fence
+        drain(again)
+        assert [stage.count(str(word)) for word in range(20)] == [first.count(str(word)) for word in range(20)]
+
+
+class FlakyOnce:
+    """Passes everything on, but fails the first call of one kind."""
+
+    def __init__(self, log: Log, call: str) -> None:
+        self._log = log
+        self._call = call
+
+    def __getattr__(self, name: str) -> object:
+        if name == self._call:
+            self._call = ""
+
+            def fail(*_: object, **__: object) -> None:
+                raise LogUnavailableError(f"no {name} now, as a test ordered")
+
+            return fail
+        return getattr(self._log, name)

@@ -134,3 +134,68 @@ def test_has_knows_what_was_pushed_and_what_lay_there_and_lets_go_of_what_was_re
     feed.close()
     with pytest.raises(LogUnavailableError):
         feed.has(IN, 0)
+
+
+def test_waiting_is_what_lies_between_a_position_and_the_furthest_end_heard_of() -> None:
+    feed = Feed(log_of(3), [IN])
+    assert feed.waiting({IN: 0}) == 0
+    feed.catch_up()
+    assert feed.waiting({IN: 1}) == 2
+    feed.push(IN, records(3, 6))
+    assert feed.waiting({IN: 1}) == 5
+    feed.note_end(IN, 9)
+    feed.note_end(IN, 8)
+    assert feed.waiting({IN: 1}) == 8
+    assert feed.waiting({IN: 20, OTHER: 0}) == 0
+
+
+def test_wake_ends_the_wait_under_way_or_the_next_one_and_no_more() -> None:
+    feed = Feed(log_of(0), [IN])
+    threading.Timer(0.05, feed.wake).start()
+    begun = time.monotonic()
+    assert not feed.wait({IN: 0}, 5)
+    assert time.monotonic() - begun < 2
+    feed.wake()
+    begun = time.monotonic()
+    assert not feed.wait({IN: 0}, 5)
+    assert time.monotonic() - begun < 2
+    assert not feed.wait({IN: 0}, 0.05)
+    assert time.monotonic() - begun >= 0.05
+
+
+def test_what_is_forgotten_is_read_from_the_log() -> None:
+    log = log_of(5)
+    feed = Feed(log, [IN])
+    feed.push(IN, records(0, 5))
+    feed.forget()
+    assert feed.held_bytes(IN) == 0
+    assert not feed.wait({IN: 0}, 0.01)
+    assert len(feed.read(IN, 0)) == 5
+
+
+def test_commits_of_fed_partitions_are_the_consumers_to_make() -> None:
+    log = log_of(5)
+    feed = Feed(log, [IN])
+    feed.commit("group", {IN: 3, OTHER: 0})
+    feed.commit("group", {IN: 4})
+    assert feed.to_commit == {IN: 4}
+    assert log.committed("group", IN) is None
+    assert log.committed("group", OTHER) == 0
+
+
+def test_a_closed_feed_claims_and_writes_nothing_more() -> None:
+    log = log_of(1)
+    feed = Feed(log, [IN])
+    fence = feed.claim("share/0")
+    feed.close()
+    for refused in (
+        lambda: feed.claim("share/0"),
+        lambda: feed.append([Entry("in", 0, None, b"x")]),
+        lambda: feed.check(fence),
+        lambda: feed.bounds(IN),
+        lambda: feed.read(OTHER, 0),
+    ):
+        with pytest.raises(LogUnavailableError):
+            refused()
+    log.check(fence)
+    assert log.bounds(IN) == (0, 1)
