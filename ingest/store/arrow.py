@@ -1,4 +1,4 @@
-"""Plain Python columns to the Arrow stream that ClickHouse reads, by the types the table has.
+"""Plain Python columns to the Arrow table that ClickHouse reads, by the types its own table has.
 
 Called by the chdb store for every insert. The invariant: one Arrow batch per insert, so that materialised views see a
 block whole; a type this file does not know is an error, never a guess.
@@ -61,22 +61,31 @@ def _split(text: str) -> list[str]:
     return [*parts, text[start:]]
 
 
-def stream_of(columns: Columns, types: dict[str, pa.DataType]) -> bytes:
-    """Return the columns as an Arrow IPC stream of one batch.
+def field_of(name: str, clickhouse_type: str) -> pa.Field:
+    """Return the Arrow field of a column, which may hold None only where ClickHouse's may hold NULL.
+
+    Raises:
+        StoreError: the type is not one that Cordon's tables use.
+    """
+    nullable = clickhouse_type.startswith(("Nullable(", "LowCardinality(Nullable("))
+    return pa.field(name, arrow_type(clickhouse_type), nullable)
+
+
+def rows_of(columns: Columns, fields: dict[str, pa.Field]) -> pa.Table:
+    """Return the columns as an Arrow table of one batch.
 
     Raises:
         StoreError: a column is not in the table, or a value does not fit its type.
     """
     try:
-        arrays = [pa.array(values, types[name]) for name, values in columns.items()]
-        batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
+        arrays = [pa.array(values, fields[name].type) for name, values in columns.items()]
+        # The engine would take a None for the column's default; over the network it is an error, so it is one here.
+        holes = [name for name, array in zip(columns, arrays, strict=True) if array.null_count]
+        if refused := [name for name in holes if not fields[name].nullable]:
+            raise StoreError(f"column {refused[0]} holds a None and may not: give a value")
+        return pa.Table.from_batches([pa.RecordBatch.from_arrays(arrays, names=list(columns))])
     except KeyError as error:
         raise StoreError(f"the table has no column {error}: is a migration missing?") from error
     # A plain ValueError is what columns of unlike lengths give.
     except (ValueError, pa.ArrowTypeError, OverflowError) as error:
         raise StoreError(f"a value does not fit its column: {error}") from error
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    stream: bytes = sink.getvalue().to_pybytes()
-    return stream

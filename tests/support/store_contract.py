@@ -13,7 +13,7 @@ import pytest
 
 from ingest.store.interface import MemoryStore, Store, StoreError
 
-UNKNOWN_TABLE, SYNTAX_ERROR, UNKNOWN_DATABASE = 60, 62, 81
+UNKNOWN_TABLE, SYNTAX_ERROR, VIOLATED_CONSTRAINT = 60, 62, 469
 AT_MS = 1_721_362_140_123
 TABLE = """
 CREATE TABLE IF NOT EXISTS kinds
@@ -208,6 +208,22 @@ class SqlStoreContract(StoreContract):
         with pytest.raises(StoreError, match="non-zero"):
             store.query("SELECT throwIf(number = 150000) FROM numbers(200000)")
         assert store.query("SELECT 1 AS x").rows == [[1]]
+
+    def test_what_a_constraint_or_a_view_refuses_is_an_error(self, store: Store, backend: Backend) -> None:
+        """An engine that finds out late has to say so still: the sink takes silence for success."""
+        store.execute(
+            "CREATE TABLE IF NOT EXISTS small (n UInt8, CONSTRAINT c CHECK n < 5) ENGINE = MergeTree ORDER BY n"
+        )
+        with pytest.raises(StoreError) as caught:
+            store.insert("small", {"n": [1, 7]})
+        assert caught.value.code == VIOLATED_CONSTRAINT
+        assert backend.count("small") == 0
+        store.execute("CREATE TABLE IF NOT EXISTS seen (n UInt8) ENGINE = MergeTree ORDER BY n")
+        store.execute("CREATE MATERIALIZED VIEW IF NOT EXISTS seen_mv TO seen AS SELECT throwIf(n = 4) AS n FROM small")
+        with pytest.raises(StoreError, match="non-zero"):
+            store.insert("small", {"n": [4]})
+        store.insert("small", {"n": [3]})
+        assert store.query("SELECT count() FROM seen").rows == [[1]]
 
     def test_an_insert_into_no_table_is_refused(self, store: Store) -> None:
         with pytest.raises(StoreError):

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from ingest.store.arrow import arrow_type, stream_of
+from ingest.store.arrow import arrow_type, field_of, rows_of
 from ingest.store.interface import StoreError
 
 
@@ -30,7 +30,7 @@ def test_an_unknown_type_is_never_guessed(unknown: str) -> None:
 
 
 def test_a_value_or_column_that_does_not_fit_is_an_error() -> None:
-    types = {"a": pa.uint32()}
-    for columns in ({"a": [-1]}, {"a": ["x"]}, {"a": [2**40]}, {"b": [1]}):
+    fields = {"a": field_of("a", "UInt32")}
+    for columns in ({"a": [-1]}, {"a": [1, None]}, {"a": ["x"]}, {"a": [2**40]}, {"b": [1]}):
         with pytest.raises(StoreError):
-            stream_of(columns, types)
+            rows_of(columns, fields)

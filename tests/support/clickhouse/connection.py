@@ -253,7 +253,7 @@ class _Conversation:
             rows = self._receive(insertion, order)
             insertion.finish()
         finally:
-            insertion.cancel()
+            insertion.close()
         if order is not None and order.moment == "after":
             raise DroppedError
         if order is not None and order.moment == "stall":

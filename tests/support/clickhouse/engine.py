@@ -5,6 +5,7 @@ hence the fresh session; what `USE` and `SET` said on a connection is said again
 """
 
 import re
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,32 +81,41 @@ def _translated() -> Iterator[None]:
 
 
 class Insertion:
-    """An insert under way; nothing is promised before `finish`."""
+    """An insert under way: blocks are kept in a file and handed to the engine together; nothing is promised before.
 
-    def __init__(self, inserter: Any) -> None:
-        self._inserter = inserter
+    chdb's own streaming insert is of no use here: it says that it has written what a constraint, a view or a shard that
+    is away refused (seen in 4.4).
+    """
+
+    def __init__(self, session: Any, into: str, path: Path) -> None:
+        self._session = session
+        self._into = into
+        self._path = path
+        self._file = path.open("wb")
 
     def append(self, block: bytes) -> None:
-        """Hand the engine one block in the `Native` format."""
-        with _translated():
-            self._inserter.append(block)
+        """Take one block in the `Native` format."""
+        self._file.write(block)
 
     def finish(self) -> None:
-        """Commit."""
-        with _translated():
-            self._inserter.finish()
+        """Have the engine write the blocks."""
+        self._file.close()
+        if self._path.stat().st_size:
+            with _translated():
+                self._session.query(f"INSERT INTO {self._into} SELECT * FROM file('{self._path}', 'Native')", "Null")
 
-    def cancel(self) -> None:
-        """Give up, as ClickHouse does when a client has gone."""
-        with _translated():
-            self._inserter.cancel()
+    def close(self) -> None:
+        """Forget the blocks, which are lost where `finish` was not called: as when a client has gone."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
 
 
 class Execution:
     """One query's session."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, scratch: Path) -> None:
         self._session = session
+        self._scratch = scratch
 
     def run(self, sql: str, parameters: Mapping[str, str]) -> None:
         """Run a statement that has no answer."""
@@ -153,21 +163,24 @@ class Execution:
 
     def insert(self, target: Target) -> Insertion:
         """Begin an insert."""
-        names = f" ({', '.join(f'`{name}`' for name in target.columns)})" if target.columns else ""
-        with _translated():
-            return Insertion(self._session.send_insert(f"INSERT INTO {target.table}{names}", "Native"))
+        names = ", ".join(f"`{name}`" for name in target.columns)
+        path = self._scratch / f"{uuid.uuid4().hex}.native"
+        return Insertion(self._session, f"{target.table} ({names})", path)
 
 
 class Engine:
     """chdb on a folder, for all connections of one server."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, config: Path | None = None) -> None:
+        """Open the folder; with a ClickHouse configuration file, for instance one that names a cluster."""
+        self._address = str(path) if config is None else f"{path}?config-file={config}"
+        self._scratch = path.parent / f"{path.name}.blocks"
+        self._scratch.mkdir(parents=True, exist_ok=True)
         self._keeper = self._session()
         self.version = str(self._keeper.query("SELECT version()", "TSV").bytes().decode().strip())
 
     def _session(self) -> Any:
-        return cast(Any, Session)(str(self._path))
+        return cast(Any, Session)(self._address)
 
     @contextmanager
     def execution(self, database: str, said: Sequence[str], settings: Sequence[Setting]) -> Iterator[Execution]:
@@ -192,7 +205,7 @@ class Engine:
                     session.query(statement)
             for setting in sorted(settings, key=lambda one: one.name == "readonly"):
                 _apply(session, setting)
-            yield Execution(session)
+            yield Execution(session, self._scratch)
         finally:
             session.close()
 

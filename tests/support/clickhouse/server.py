@@ -97,12 +97,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--password", default="")
     parser.add_argument("--certificate", type=Path, default=None)
     parser.add_argument("--key", type=Path, default=None)
+    parser.add_argument("--config", type=Path, default=None)
     options = parser.parse_args(arguments)
     tls = None
     if options.certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(options.certificate, options.key)
-    engine = Engine(options.data)
+    engine = Engine(options.data, options.config)
     server = Server(engine, Faults(), Account(options.user, options.password), options.port, tls)
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
