@@ -16,7 +16,7 @@ from deploy.workers.signals import SignalsParts, signals_agents
 from detectors.policy import load as load_policies
 from detectors.stage import DetectionStage
 from ingest.clock import DrivenClock
-from ingest.events import encoder
+from ingest.events import encoder, product_key
 from ingest.log.interface import Entry, Log, TopicPartition
 from ingest.log.kafka.connection import connection_of
 from ingest.log.memory import MemoryLog
@@ -25,7 +25,7 @@ from ingest.log.specs import topic_specs
 from ingest.metrics import Metrics
 from ingest.rollouts import Rollout
 from ingest.settings import Settings
-from ingest.topics import Topics
+from ingest.topics import Topics, keyed_partition_of
 from ingest.windows import Step
 from signals.killswitch.stage import SignalsStage
 from signals.killswitch.verify import VerifiedEvent, open_event, parse_envelope
@@ -50,11 +50,14 @@ def keyed_settings(topics: Topics, **more: Any) -> Settings:
 
 
 def entries_of(topics: Topics, steps: Iterable[Step]) -> list[Entry]:
-    """Return steps as grouping appends them: to every partition of the cohort topic."""
-    name = topics.name("cohorts")
-    return [
-        Entry(name, number, None, encoder.encode(step)) for step in steps for number in range(topics.keyed_partitions)
-    ]
+    """Return steps as grouping appends them: to every partition of the cohort topic, with the windows it is for."""
+    name, count = topics.name("cohorts"), topics.keyed_partitions
+    entries = []
+    for step in steps:
+        for number in range(count):
+            windows = [w for w in step.windows if keyed_partition_of(product_key(w.vendor, w.product), count) == number]
+            entries.append(Entry(name, number, None, encoder.encode(msgspec.structs.replace(step, windows=windows))))
+    return entries
 
 
 def declare(log: Log, topics: Topics, *rollouts: Rollout) -> None:

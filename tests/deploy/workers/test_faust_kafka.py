@@ -1,18 +1,30 @@
 """Detection and signals as Faust agents on a real broker: what comes out is what the embedded stages say."""
 
-from collections.abc import Iterator
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from deploy.kafka.broker import LocalKafka
 from ingest.clock import WallClock
-from ingest.log.interface import TopicPartition
+from ingest.events import encoder
+from ingest.log.interface import Entry, Log, TopicPartition
 from ingest.log.kafka.connection import connection_of
 from ingest.log.kafka.log import KafkaLog
 from ingest.log.specs import topic_specs
 from ingest.metrics import Metrics
 from ingest.settings import Settings
-from ingest.topics import Topics
+from ingest.topics import Topics, keyed_partition_of
+from signals.events import Action, Command
+from signals.killswitch.verify import VerifiedEvent
+from support import keyed_child
 from support.cohorts import FleetPlan, rollout, simulate
 from support.kafka import kafka_settings, lane_on
 from support.keyed import (
@@ -27,6 +39,8 @@ from support.keyed import (
     wait_for,
 )
 
+ROOT = Path(__file__).parents[3]
+DRILLED = "r-drill"
 JULY_19 = FleetPlan(seed=19, devices=85_000, ratio=1e6, background=2e-8, seconds=60)
 
 
@@ -47,6 +61,40 @@ def log(settings: Settings, topics: Topics) -> Iterator[KafkaLog]:
     log = kafka_log(settings, topics, "test")
     yield log
     log.close()
+
+
+@contextmanager
+def child(settings: Settings, *stages: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run a worker in a process of its own; SIGKILL it at the end, if nobody has."""
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    command = [sys.executable, "-P", str(Path(keyed_child.__file__)), msgspec.json.encode(settings).decode(), *stages]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def require_whole_chains(events: Sequence[VerifiedEvent]) -> None:
+    """Check that each rollout's numbers are 1, 2, 3 ... and that each event names the one before it."""
+    by_rollout: dict[str, list[VerifiedEvent]] = {}
+    for event in events:
+        by_rollout.setdefault(event.switch.rollout, []).append(event)
+    for chain in by_rollout.values():
+        assert [event.switch.number for event in chain] == list(range(1, len(chain) + 1))
+        assert [event.switch.previous_digest for event in chain] == ["", *(event.digest for event in chain[:-1])]
+
+
+def ask(log: Log, topics: Topics, number: int, action: Action) -> None:
+    """Append a person's command about the drilled rollout."""
+    told = Command(
+        command_id=f"c-{number}", rollout=DRILLED, action=action, name="Ada", reason="a drill", at_ms=1_721_362_140_000
+    )
+    partition = keyed_partition_of(DRILLED, topics.keyed_partitions)
+    log.append([Entry(topics.name("commands"), partition, DRILLED.encode(), encoder.encode(told))])
 
 
 def kafka_log(settings: Settings, topics: Topics, client: str) -> KafkaLog:
@@ -87,3 +135,86 @@ def test_steps_become_the_verdicts_and_the_signed_events_of_the_embedded_stages(
         )
     assert [event.switch for event in events_of(log, topics)] == [event.switch for event in expected]
     assert not values_of(log, TopicPartition(topics.name("deadletter"), 0))
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+@pytest.mark.timeout(180)
+def test_sigkills_in_mid_incident_leave_numbers_without_holes_or_repeats(
+    settings: Settings, topics: Topics, log: KafkaLog
+) -> None:
+    """Five processes die one after the other while a rollout goes bad and a person drills another's switch."""
+    steps = list(simulate(JULY_19))
+    embedded = Embedded(topics)
+    embedded.run(rollout(), steps=steps)
+    draw = random.Random(19)
+    settings = msgspec.structs.replace(settings, kafka_session_ms=1000)
+    declare(log, topics, rollout(), rollout(rollout=DRILLED, product="other"))
+    entries = entries_of(topics, steps)
+    begun = 0
+    for life in range(5):
+        with child(settings, "detection", "signals") as process:
+            until = len(entries) * (life + 1) // 6
+            while begun < until:
+                log.append(entries[begun : begun + 16])
+                begun += 16
+                if draw.random() < 0.2:
+                    ask(log, topics, begun, Action.HOLD if life % 2 == 0 else Action.RELEASE)
+            try:
+                process.wait(draw.random() * 0.6)
+            except subprocess.TimeoutExpired:
+                os.kill(process.pid, signal.SIGKILL)
+            assert process.wait(10) == -signal.SIGKILL
+    log.append(entries[begun:])
+    bad = rollout().rollout
+    with child(settings, "detection", "signals"):
+        expected = [event.switch for event in events_of(embedded.log, topics)]
+        wait_for(lambda: sum(e.switch.rollout == bad for e in events_of(log, topics)) >= len(expected), "all events")
+        ask(log, topics, -1, Action.KILL)
+        wait_for(lambda: any(e.switch.command_id == "c--1" for e in events_of(log, topics)), "the last command")
+    events = events_of(log, topics)
+    require_whole_chains(events)
+    assert [event.switch for event in events if event.switch.rollout == bad] == expected
+    drilled = [event.switch for event in events if event.switch.rollout == DRILLED]
+    assert len(drilled) >= 4
+    assert len({switch.command_id for switch in drilled}) == len(drilled)
+
+
+@pytest.mark.slow
+def test_workers_that_join_and_leave_change_nothing(settings: Settings, topics: Topics, log: KafkaLog) -> None:
+    steps = list(simulate(JULY_19))
+    embedded = Embedded(topics)
+    embedded.run(rollout(), steps=steps)
+    declare(log, topics, rollout())
+    entries = entries_of(topics, steps)
+    third = len(entries) // 3
+    other = msgspec.structs.replace(settings, worker_name="worker-2")
+    second = kafka_log(other, topics, "worker-2")
+    with KeyedWorker(settings, topics, log, ["detection", "signals"]) as first:
+        log.append(entries[:third])
+        wait_for(lambda: first.metrics.value("owned_partitions", stage="detection") == 2, "both shares")
+        with KeyedWorker(other, topics, second, ["detection", "signals"]) as joined:
+            for stage in ("detection", "signals"):
+                for worker in (first, joined):
+                    wait_for(
+                        lambda worker=worker, stage=stage: (  # type: ignore[misc]
+                            worker.metrics.value("owned_partitions", stage=stage) == 1
+                        ),
+                        f"one share of {stage} each",
+                    )
+            log.append(entries[third : 2 * third])
+        log.append(entries[2 * third :])
+        expected = [event.switch for event in events_of(embedded.log, topics)]
+        wait_for(lambda: len(events_of(log, topics)) >= len(expected), "all events")
+        last = [latest_of(embedded.log, TopicPartition(topics.name("verdicts"), number)) for number in (0, 1)]
+        wait_for(
+            lambda: [latest_of(log, TopicPartition(topics.name("verdicts"), number)) for number in (0, 1)] == last,
+            "the last verdict",
+        )
+        assert first.metrics.value("rebalances_total", stage="detection") >= 2
+    second.close()
+    assert [event.switch for event in events_of(log, topics)] == expected
+    require_whole_chains(events_of(log, topics))
+    for number in (0, 1):
+        source = TopicPartition(topics.name("verdicts"), number)
+        assert list(dict.fromkeys(verdicts_of(log, topics, number))) == values_of(embedded.log, source)
