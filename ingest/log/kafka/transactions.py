@@ -29,7 +29,7 @@ from kafka.protocol.producer import (
 
 from ingest.claims import Claim
 from ingest.clock import Clock
-from ingest.log.interface import Entry, Fence, LogError, LogUnavailableError, TopicPartition
+from ingest.log.interface import Entry, Fence, FencedError, LogError, LogUnavailableError, TopicPartition
 from ingest.log.kafka.fences import Claims
 from ingest.log.kafka.fetch import fetch
 from ingest.log.kafka.produce import IDENTITY_LOST, Identity, produce
@@ -141,15 +141,23 @@ class FencedWriter:
         """Return the identity to write with under `fence`, which may have been claimed by another process of ours."""
         if self._identity is not None and self._epoch == fence.epoch:
             return self._identity
-        self._claims.require(fence, self._wire, deadline)
+        self._require(fence, deadline)
         if self._epoch != fence.epoch:
             self._unsettled = None
         identity = self._taken(deadline)
         # Whoever claimed the name in between has lost its transactional id to us just now; its claim tells us so, and
         # it takes the id back with its next transaction.
-        self._claims.require(fence, self._wire, deadline)
+        self._require(fence, deadline)
         self._identity, self._epoch = identity, fence.epoch
         return identity
+
+    def _require(self, fence: Fence, deadline: Deadline) -> None:
+        try:
+            self._claims.require(fence, self._wire, deadline)
+        except FencedError:
+            # Another process owns this share of the work now: its connections are not needed here.
+            self._wire.drop()
+            raise
 
     def _taken(self, deadline: Deadline) -> Identity:
         """Take the transactional id: what it had open is aborted, what it was committing is committed."""

@@ -24,11 +24,11 @@ from kafka.errors import (
     for_code,
 )
 from kafka.future import Future
-from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.protocol.metadata import CoordinatorType, FindCoordinatorRequest
 
 from ingest.log.interface import LogError, LogUnavailableError, TopicPartition, UnknownTopicError
+from ingest.log.kafka.closing import ClosingManager
 from ingest.log.kafka.connection import Connection
 
 Node = int | str
@@ -105,7 +105,8 @@ class Wire:
             LogUnavailableError: another thread's request holds it beyond the deadline.
         """
         if not self._lock.acquire(timeout=deadline.remaining()):
-            raise self.unavailable(deadline)
+            # Not dropped here: the connections are another thread's, and it is still within its own time.
+            raise self._away(deadline)
         try:
             if self._closed:
                 raise LogUnavailableError(CLOSED)
@@ -211,6 +212,9 @@ class Wire:
     def unavailable(self, deadline: Deadline) -> LogUnavailableError:
         """Return the error for an expired deadline; the connections are dropped, so the next call makes new ones."""
         self.drop()
+        return self._away(deadline)
+
+    def _away(self, deadline: Deadline) -> LogUnavailableError:
         self._report(False)
         why = f" ({type(self._trouble).__name__}: {self._trouble})" if self._trouble is not None else ""
         return LogUnavailableError(
@@ -235,7 +239,7 @@ class Wire:
         if self._manager is not None and self._manager.bootstrapped:
             return
         if self._manager is None:
-            self._manager = KafkaConnectionManager(self._network(), **self._arguments())
+            self._manager = ClosingManager(self._network(), **self._arguments())
             # A misspelt or missing topic is an error, never a new topic.
             self._manager.cluster.config["allow_auto_create_topics"] = False
             self._manager.cluster.set_topics(self._topics)
