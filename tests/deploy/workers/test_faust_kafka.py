@@ -5,17 +5,23 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
+from kafka import KafkaProducer
 
 from deploy.kafka.broker import LocalKafka
+from deploy.workers.faust_app import group_of
+from deploy.workers.keyed import KeyedShare, OnEnd
+from deploy.workers.signals import SignalsParts, signals_share
+from detectors.verdict import DecisionWord
 from ingest.clock import WallClock
 from ingest.events import encoder
-from ingest.log.interface import Entry, Log, TopicPartition
+from ingest.log.interface import Entry, FencedError, Log, TopicPartition
 from ingest.log.kafka.connection import connection_of
 from ingest.log.kafka.log import KafkaLog
 from ingest.log.specs import topic_specs
@@ -38,6 +44,7 @@ from support.keyed import (
     values_of,
     wait_for,
 )
+from support.switches import KEYS, ROLLOUT, SIGNER, verdict
 
 ROOT = Path(__file__).parents[3]
 DRILLED = "r-drill"
@@ -218,3 +225,107 @@ def test_workers_that_join_and_leave_change_nothing(settings: Settings, topics: 
     for number in (0, 1):
         source = TopicPartition(topics.name("verdicts"), number)
         assert list(dict.fromkeys(verdicts_of(log, topics, number))) == values_of(embedded.log, source)
+
+
+def test_what_was_aborted_and_what_was_committed_ahead_decide_nothing(
+    settings: Settings, topics: Topics, log: KafkaLog, kafka: LocalKafka
+) -> None:
+    """Kills said in a transaction that was aborted are never signed; events behind a commit are, for all that."""
+    declare(log, topics, rollout(rollout=ROLLOUT), rollout(rollout="r-aborted"))
+    group = group_of("signals", topics.lane)
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap.split(","), transactional_id=f"{topics.lane}-aborting")
+    producer.init_transactions()
+    source = TopicPartition(topics.name("verdicts"), keyed_partition_of(ROLLOUT, topics.keyed_partitions))
+
+    def abort() -> None:
+        producer.begin_transaction()
+        one = encoder.encode(verdict(DecisionWord.KILL, rollout="r-aborted"))
+        producer.send(source.topic, partition=source.partition, key=b"r-aborted", value=one)
+        producer.flush()
+        producer.abort_transaction()
+
+    def say(decision: DecisionWord) -> None:
+        log.append([Entry(*source, ROLLOUT.encode(), encoder.encode(verdict(decision)))])
+
+    try:
+        abort()
+        say(DecisionWord.HOLD)
+        log.commit(group, {source: log.bounds(source)[1]})
+        with KeyedWorker(settings, topics, log, ["signals"]):
+            wait_for(lambda: len(events_of(log, topics)) == 1, "the event whose verdict was committed")
+            abort()
+            say(DecisionWord.KILL)
+            wait_for(lambda: len(events_of(log, topics)) == 2, "the event behind an aborted one")
+            end = log.bounds(source)[1]
+            wait_for(lambda: (log.committed(group, source) or 0) >= end - 1, "the acknowledgement of both")
+    finally:
+        producer.close()
+    events = events_of(log, topics)
+    assert [(e.switch.rollout, e.switch.number) for e in events] == [(ROLLOUT, 1), (ROLLOUT, 2)]
+
+
+def test_a_zombie_of_the_signals_is_refused_by_the_broker(settings: Settings, topics: Topics, log: KafkaLog) -> None:
+    """Two processes own one share at once: the older one's events are refused, whatever it was given to sign."""
+    other = kafka_log(settings, topics, "zombie")
+    source = TopicPartition(topics.name("verdicts"), keyed_partition_of(ROLLOUT, topics.keyed_partitions))
+    ends: list[BaseException | None] = []
+
+    def share(behind: KafkaLog, on_end: OnEnd) -> KeyedShare:
+        parts = SignalsParts(
+            log=behind,
+            topics=topics,
+            settings=settings,
+            signer=SIGNER,
+            trusted=KEYS,
+            words=None,
+            clock=WallClock(),
+            metrics=Metrics(),
+        )
+        made = signals_share(parts, source.partition, on_end)
+        made.driver.start()
+        made.driver.wait_started(20)
+        return made
+
+    zombie = share(other, lambda _, error: ends.append(error))
+    heir = share(log, lambda *_: None)
+    try:
+        said = [verdict(DecisionWord.HOLD), verdict(DecisionWord.KILL)]
+        log.append([Entry(*source, ROLLOUT.encode(), encoder.encode(one)) for one in said])
+        records = log.read(source, 0)
+        zombie.feed.push(source, records)
+        heir.feed.push(source, records)
+        wait_for(lambda: len(events_of(log, topics)) == 2 and len(ends) == 1, "two events and the zombie's end")
+    finally:
+        zombie.driver.stop()
+        heir.driver.stop()
+        other.close()
+    assert isinstance(ends[0], FencedError)
+    require_whole_chains(events_of(log, topics))
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+def test_a_broker_that_dies_and_comes_back_in_mid_incident_costs_nothing_but_time(own_kafka: LocalKafka) -> None:
+    with lane_on(own_kafka, device_partitions=2, keyed_partitions=1, prefix="away") as topics:
+        settings = kafka_settings(
+            own_kafka, topics, blind_seconds=BLIND_SECONDS, snapshot_seconds=1, kafka_timeout_ms=1500
+        )
+        steps = list(simulate(JULY_19))
+        embedded = Embedded(topics)
+        embedded.run(rollout(), steps=steps)
+        expected = [event.switch for event in events_of(embedded.log, topics)]
+        log = kafka_log(settings, topics, "test")
+        declare(log, topics, rollout())
+        entries = entries_of(topics, steps)
+        with KeyedWorker(settings, topics, log, ["detection", "signals"]) as worker:
+            log.append(entries[:100])
+            wait_for(lambda: bool(verdicts_of(log, topics, 0)), "a first verdict")
+            own_kafka.nodes[0].kill()
+            time.sleep(2.0)
+            own_kafka.nodes[0].start()
+            log.append(entries[100:])
+            wait_for(lambda: len(events_of(log, topics)) >= len(expected), "all events")
+            assert not any(agents.crashed for agents in worker.agents)
+        assert [event.switch for event in events_of(log, topics)] == expected
+        require_whole_chains(events_of(log, topics))
+        log.close()
