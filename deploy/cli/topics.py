@@ -16,6 +16,7 @@ from ingest.log.interface import LogError
 from ingest.log.kafka import topics as kafka_topics
 from ingest.log.kafka.admin import admin_client
 from ingest.log.kafka.connection import connection_of
+from ingest.log.kafka.topics import Change, WantedTopic, wanted
 from ingest.log.specs import topic_specs
 from ingest.settings import SettingsError
 from ingest.topics import Topics
@@ -33,16 +34,14 @@ def topics() -> None:
 
 
 @contextmanager
-def _brokers(
-    lane: str | None, config: Path | None
-) -> Iterator[tuple[KafkaAdminClient, list[kafka_topics.WantedTopic]]]:
+def _brokers(lane: str | None, config: Path | None) -> Iterator[tuple[KafkaAdminClient, list[WantedTopic]]]:
     try:
         settings = settings_of(config, lane=lane)
         connection = connection_of(settings)
         names = Topics(settings.lane, settings.device_partitions, settings.keyed_partitions)
-        wanted = kafka_topics.wanted(topic_specs(names), replication=connection.replication, min_isr=connection.min_isr)
+        should_be = wanted(topic_specs(names), replication=connection.replication, min_isr=connection.min_isr)
         with admin_client(connection) as admin:
-            yield admin, wanted
+            yield admin, should_be
     except click.ClickException as error:
         error.exit_code = ERROR_CODE
         raise
@@ -52,7 +51,7 @@ def _brokers(
         raise failure from error
 
 
-def _show(changes: list[kafka_topics.Change]) -> None:
+def _show(changes: list[Change]) -> None:
     for change in changes:
         click.echo(f"{change.kind:8} {change.topic}: {change.text}")
 
@@ -62,12 +61,12 @@ def _show(changes: list[kafka_topics.Change]) -> None:
 @config_option
 def diff(lane: str | None, config: Path | None) -> None:
     """Show what `apply` would do; ends with 1 when that is anything."""
-    with _brokers(lane, config) as (admin, wanted):
-        changes = kafka_topics.differences(admin, wanted)
+    with _brokers(lane, config) as (admin, should_be):
+        changes = kafka_topics.differences(admin, should_be)
     _show(changes)
     if changes:
         sys.exit(1)
-    click.echo(f"{len(wanted)} topics are as they should be")
+    click.echo(f"{len(should_be)} topics are as they should be")
 
 
 @topics.command()
@@ -75,7 +74,7 @@ def diff(lane: str | None, config: Path | None) -> None:
 @config_option
 def apply(lane: str | None, config: Path | None) -> None:
     """Create the topics that are missing and set the configurations that differ; never touches a partition count."""
-    with _brokers(lane, config) as (admin, wanted):
-        changes = kafka_topics.apply(admin, wanted)
+    with _brokers(lane, config) as (admin, should_be):
+        changes = kafka_topics.apply(admin, should_be)
     _show(changes)
-    click.echo(f"{len(wanted)} topics, {len(changes)} changes")
+    click.echo(f"{len(should_be)} topics, {len(changes)} changes")

@@ -10,6 +10,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
 from deploy.cli.main import main
 from deploy.kafka.broker import LocalKafka
+from ingest.log.kafka.topics import apply, differences, wanted
 from ingest.log.specs import topic_specs
 from ingest.topics import TOPICS, Topics
 from support.kafka import delete_topics, unique_lane
@@ -87,8 +88,6 @@ def test_more_replicas_than_brokers_name_the_setting(kafka: LocalKafka, lane: To
 
 
 def test_two_at_once_do_not_disturb_each_other(kafka: LocalKafka, lane: Topics, admin: KafkaAdminClient) -> None:
-    from ingest.log.kafka.topics import apply, differences, wanted
-
     specs = wanted(topic_specs(lane), replication=1, min_isr=1)
     errors: list[BaseException] = []
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ingest.gateway.records import RECORD_BYTES_MAX
-from ingest.log.kafka.topics import MESSAGE_BYTES_MAX, ExistingTopic, Kind, WantedTopic, plan, wanted
+from ingest.log.kafka.topics_plan import MESSAGE_BYTES_MAX, ExistingTopic, Kind, WantedTopic, plan, wanted
 from ingest.log.specs import topic_specs
 from ingest.topics import TOPICS, Topics
 
