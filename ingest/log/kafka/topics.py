@@ -1,7 +1,7 @@
 """The lane's topics on the brokers: looked at, created, set right.
 
-`cordon topics` is its shell; `topics_plan` says what should be. The invariant: nothing is changed at all while something
-is for a person to decide.
+`cordon topics` is its shell; `topics_plan` says what should be. The invariant: nothing is changed at all while
+something is for a person to decide.
 """
 
 import time
