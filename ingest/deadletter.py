@@ -20,7 +20,7 @@ VALUE_BYTES_MAX = 8192
 DETAIL_CHARS_MAX = 1024
 LETTERS_MAX = 100
 
-Stage = Literal["grouping", "detection", "signals", "store"]
+Stage = Literal["gateway", "grouping", "detection", "signals", "store"]
 
 
 class DeadReason(enum.StrEnum):
@@ -31,6 +31,8 @@ class DeadReason(enum.StrEnum):
     INCONSISTENT = "inconsistent"
     WRONG_PARTITION = "wrong_partition"
     LOG_GAP = "log_gap"
+    UNAUTHENTICATED = "unauthenticated"
+    REFUSED = "refused"
 
 
 DEAD_REASON_DOCS: dict[DeadReason, str] = {
@@ -38,6 +40,8 @@ DEAD_REASON_DOCS: dict[DeadReason, str] = {
     DeadReason.UNREADABLE_REPORT: "Some reports of the record are not of their form; the others were used.",
     DeadReason.INCONSISTENT: "The record decodes, but its parts do not fit together: columns of different lengths.",
     DeadReason.WRONG_PARTITION: "The record holds a device that belongs to another partition; none of it was used.",
+    DeadReason.UNAUTHENTICATED: "An intake record without a token, or with one that is not known to the gateway.",
+    DeadReason.REFUSED: "The gateway's checks refused an intake record, or one of its reports; the detail says why.",
     DeadReason.LOG_GAP: "Retention took records before the stage had read them. Keep more, or find what slows it.",
 }
 

@@ -44,7 +44,14 @@ class Topic:
 
 
 TOPICS: tuple[Topic, ...] = (
-    Topic("intake", Spread.DEVICE, "any", 72, False, "reports as foreign producers write them"),
+    Topic(
+        "intake",
+        Spread.DEVICE,
+        "any",
+        72,
+        False,
+        "reports as foreign producers write them, one or an array; header `authorization: Bearer TOKEN`",
+    ),
     Topic("crashes", Spread.DEVICE, "none", 72, False, "batches of bsod and boot_loop reports, and ticks"),
     Topic(
         "activity",
