@@ -1,4 +1,4 @@
-"""Detection and signals as workers run them, fed by agents, and what the embedded stages make of the same records."""
+"""Detection, signals and the sink as workers run them, fed by agents; and what the embedded stages make of the same."""
 
 import asyncio
 import threading
@@ -13,6 +13,7 @@ import uvloop
 from deploy.workers.agents import Agents
 from deploy.workers.detection import DetectionParts, detection_agents
 from deploy.workers.signals import SignalsParts, signals_agents
+from deploy.workers.sink import StoreParts, store_agents
 from detectors.policy import load as load_policies
 from detectors.stage import DetectionStage
 from ingest.clock import DrivenClock
@@ -25,6 +26,8 @@ from ingest.log.specs import topic_specs
 from ingest.metrics import Metrics
 from ingest.rollouts import Rollout
 from ingest.settings import Settings
+from ingest.store.interface import Store
+from ingest.store.sink import SinkLimits
 from ingest.topics import Topics, keyed_partition_of
 from ingest.windows import Step
 from signals.killswitch.stage import SignalsStage
@@ -133,10 +136,12 @@ class Embedded:
 
 
 class KeyedWorker:
-    """Detection and signals of one process, in an event loop of their own in a thread."""
+    """Stages of one process that agents feed, in an event loop of their own in a thread; `store` needs a store."""
 
-    def __init__(self, settings: Settings, topics: Topics, log: Log, stages: Iterable[str]) -> None:
-        self.settings, self.topics, self.log = settings, topics, log
+    def __init__(
+        self, settings: Settings, topics: Topics, log: Log, stages: Iterable[str], store: Store | None = None
+    ) -> None:
+        self.settings, self.topics, self.log, self.store = settings, topics, log, store
         self.stages = tuple(stages)
         self.metrics = Metrics()
         self.agents: list[Agents] = []
@@ -188,6 +193,17 @@ class KeyedWorker:
                 metrics=self.metrics,
             )
             self.agents.append(signals_agents(told, connection))
+        if self.store is not None and "store" in self.stages:
+            kept = StoreParts(
+                log=self.log,
+                topics=self.topics,
+                settings=self.settings,
+                store=self.store,
+                clock=clock,
+                metrics=self.metrics,
+                limits=SinkLimits(linger_seconds=0.2, activity_linger_seconds=0.4),
+            )
+            self.agents.append(store_agents(kept, connection))
         for agents in self.agents:
             await agents.start()
 
