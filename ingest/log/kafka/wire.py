@@ -217,10 +217,13 @@ class Wire:
     def _away(self, deadline: Deadline) -> LogUnavailableError:
         self._report(False)
         why = f" ({type(self._trouble).__name__}: {self._trouble})" if self._trouble is not None else ""
+        settings = "kafka_bootstrap and kafka_security"
+        if self._connection.mechanism:
+            settings = "kafka_bootstrap, kafka_security, kafka_username and kafka_password_file"
         return LogUnavailableError(
             f"Kafka at {','.join(self._connection.bootstrap)} gave no answer within {deadline.seconds:.1f} s{why}. "
-            f"It is tried again with the next call; if it stays away, check that the brokers run, that kafka_bootstrap "
-            f"and kafka_security are right, and that the advertised listeners can be reached from here."
+            f"It is tried again with the next call; if it stays away, check that the brokers run, that {settings} "
+            f"are right, and that the advertised listeners can be reached from here."
         )
 
     def refused(self, error: BaseException) -> LogError:

@@ -102,7 +102,7 @@ class Follower(threading.Thread):
 
 
 def test_a_broker_killed_in_mid_work_loses_nothing_that_was_acknowledged(own_kafka: LocalKafka) -> None:
-    with kafka_logs(own_kafka, SPECS, DrivenClock(1), kafka_timeout_ms=2000, kafka_transaction_ms=3000) as logs:
+    with kafka_logs(own_kafka, SPECS, DrivenClock(1), kafka_timeout_ms=1000, kafka_transaction_ms=2000) as logs:
         log = logs.open()
         deadline = time.monotonic() + 60
         while True:
@@ -115,12 +115,12 @@ def test_a_broker_killed_in_mid_work_loses_nothing_that_was_acknowledged(own_kaf
         for thread in (*writers, *followers):
             thread.start()
         for _ in range(2):
-            time.sleep(1.5)
+            time.sleep(1)
             own_kafka.kill()
             # Away for longer than a request may take, so that every writer fails at least once.
-            time.sleep(2.5)
+            time.sleep(1.5)
             own_kafka.start()
-        time.sleep(3)
+        time.sleep(2)
         for thread in writers:
             thread.stop.set()
             thread.join(30)
