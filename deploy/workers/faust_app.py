@@ -225,15 +225,16 @@ def cordon_app(connection: Connection, group: str, client: str) -> CordonApp:
         client: this process's name, for the broker's logs.
     """
     session_seconds = connection.session_ms / 1000
-    request_seconds = max(connection.timeout_ms / 1000, session_seconds)
+    # A join is answered when the rebalance ends, which may take a session.
+    request_seconds = max(connection.timeout_ms / 1000, session_seconds + 2.0)
     app = CordonApp(
         connection,
         group,
         **connection.for_faust(),
         broker_client_id=client,
         broker_session_timeout=session_seconds,
-        # Three chances to be heard in a session.
-        broker_heartbeat_interval=session_seconds / 3,
+        # Three chances to be heard in a session, and how soon a member hears that a rebalance began.
+        broker_heartbeat_interval=min(1.0, session_seconds / 3),
         # A member that does not come back from a rebalance holds the others up this long.
         broker_rebalance_timeout=session_seconds,
         broker_request_timeout=request_seconds,

@@ -96,7 +96,7 @@ def test_workers_that_join_leave_and_die_fill_one_store_exactly(
         with KeyedWorker(settings, topics, log, ["store"], store) as first:
             wait_for(lambda: owned(first) == PARTITIONS, "all shares")
             append(20)
-            with KeyedWorker(others[0], topics, logs[0], ["store"], dying) as second:  # type: ignore[arg-type]  # a proxy
+            with KeyedWorker(others[0], topics, logs[0], ["store"], dying) as second:
                 wait_for(lambda: owned(first) == owned(second) == PARTITIONS / 2, "half of the shares each")
                 append(20)
                 dying.told.set()
