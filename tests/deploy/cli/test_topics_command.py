@@ -36,7 +36,7 @@ def run(kafka: LocalKafka, lane: Topics, *arguments: str, **more: str) -> Result
         "CORDON_KAFKA_BOOTSTRAP": kafka.bootstrap,
         "CORDON_KAFKA_REPLICATION": "1",
         "CORDON_KAFKA_MIN_ISR": "1",
-        "CORDON_KAFKA_TIMEOUT_MS": "5000",
+        "CORDON_KAFKA_TIMEOUT_MS": "20000",
         "CORDON_DEVICE_PARTITIONS": str(lane.device_partitions),
         "CORDON_LANE": lane.lane,
         **more,

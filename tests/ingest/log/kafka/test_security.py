@@ -22,6 +22,8 @@ from ingest.topics import TOPICS, Topics
 from support.kafka import kafka_settings
 
 Secured = Callable[..., Settings]
+# The client tries until its time is up; long enough for one try on a busy machine.
+REFUSED_MS = 2000
 
 WAYS: dict[str, tuple[str, dict[str, str]]] = {
     "tls": ("TLS", {"kafka_security": "tls", "kafka_ca_file": "ca.pem"}),
@@ -62,14 +64,14 @@ def secured(kafka: LocalKafka, kafka_lane: Topics, tmp_path: Path) -> Secured:
     (tmp_path / "password").write_text(kafka.security.users["cordon"] + "\n")
     (tmp_path / "wrong-password").write_text("guessed")
 
-    def settings(way: str, **other: str) -> Settings:
+    def settings(way: str, *, timeout_ms: int = 10_000, **other: str) -> Settings:
         listener, values = WAYS[way]
         values = {**values, **other}
         for name in values:
             if name.endswith("_file") and values[name]:
                 values[name] = str((tmp_path if "password" in name else folder) / values[name])
         return kafka_settings(
-            kafka, kafka_lane, kafka_bootstrap=kafka.bootstrap_of(listener), kafka_timeout_ms=1000, **values
+            kafka, kafka_lane, kafka_bootstrap=kafka.bootstrap_of(listener), kafka_timeout_ms=timeout_ms, **values
         )
 
     return settings
@@ -145,7 +147,7 @@ def test_who_is_refused_is_told_which_setting_to_check(
 ) -> None:
     with (
         pytest.raises(LogUnavailableError, match=f"check [a-z_, ]*{told}") as refusal,
-        admin_client(connection_of(secured(way, **wrong))),
+        admin_client(connection_of(secured(way, timeout_ms=REFUSED_MS, **wrong))),
     ):
         pass
     assert "127.0.0.1:" in str(refusal.value)
@@ -165,7 +167,7 @@ def test_a_listener_of_another_kind_is_told_apart(kafka: LocalKafka, secured: Se
 
 
 def test_the_command_says_the_same_and_ends_with_2(secured: Secured) -> None:
-    refused = diff(secured("sasl_plaintext SCRAM-SHA-512", kafka_password_file="wrong-password"))
+    refused = diff(secured("sasl_plaintext SCRAM-SHA-512", timeout_ms=REFUSED_MS, kafka_password_file="wrong-password"))
     assert refused.exit_code == 2
     assert re.search("check kafka_username(,| and) kafka_password_file", refused.output)
 
