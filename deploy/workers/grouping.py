@@ -42,6 +42,8 @@ POLL_INTERVAL_MS_MAX = 60_000
 FETCH_BYTES_MAX = 16 << 20
 PARTITION_FETCH_BYTES_MAX = 512 << 10
 AGAIN_SECONDS = 1.0
+# So many refusals without a record between them end the process.
+REFUSALS_MAX = 5
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +104,7 @@ class GroupingService(Service):
         self._committing: asyncio.Task[None] | None = None
         self._commit_at = 0.0
         self._pushed = 0
+        self._refusals = 0
         self._shares = GroupingShares(
             lambda number, on_end: GroupingShare(number, log, topics, plan, words, clock, metrics, on_end),
             metrics,
@@ -147,11 +150,23 @@ class GroupingService(Service):
                         f"its owner will say what is missing"
                     ) from error
                 except (KafkaError, LogUnavailableError) as error:
+                    self._count_refusal(error)
                     logger.warning("not a member of %s, trying again: %s", self._plan.group, error)
                     await self._shares.park(self._park_seconds)
                     await self.sleep(AGAIN_SECONDS)
         finally:
             await self._shares.stop(STOP_SECONDS)
+
+    def _count_refusal(self, error: Exception) -> None:
+        """Give up on what no waiting will mend: Kafka answers, and refuses time and again."""
+        if getattr(error, "retriable", True):
+            return
+        self._refusals += 1
+        if self._refusals >= REFUSALS_MAX:
+            raise LogError(
+                f"Kafka refuses grouping's consumer ({error!r}): check its credentials and access rights to the group "
+                f"{self._plan.group} and the topics {', '.join(self._names)}"
+            ) from error
 
     @property
     def _park_seconds(self) -> float:
@@ -234,6 +249,7 @@ class GroupingService(Service):
             records = [Record(one.offset, one.key, one.value, one.timestamp) for one in got]
             more = share.feed.push(source, records, self._positions[source])
             self._pushed += len(records)
+            self._refusals = 0
             self._positions[source] = records[-1].offset + 1
             share.feed.note_end(source, consumer.last_stable_offset(assigned) or 0)
             if not more:
