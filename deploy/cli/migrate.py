@@ -1,7 +1,8 @@
 """`cordon migrate`: the store's numbered migrations, for a Cordon that is not running.
 
-`cordon up` applies what is missing by itself; these commands show where a data folder stands and bring it up to date
-without starting anything. Embedded data has one owner process, so both refuse while `cordon up` has the folder.
+`cordon up` applies what is missing by itself; these commands show where a store stands and bring it up to date without
+starting anything: a ClickHouse server's before workers start, or a data folder's. Embedded data has one owner process,
+so both refuse while `cordon up` has the folder.
 """
 
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from pathlib import Path
 import click
 
 from deploy.cli.options import config_option, settings_of
-from ingest.store.chdb import ChdbStore
-from ingest.store.interface import StoreError, database_of
-from ingest.store.migrate import Migrator, Retention
+from ingest.settings import SettingsError
+from ingest.store.interface import StoreError
+from ingest.store.migrate import Migrator
+from ingest.store.server import migrator_of, store_of
 
 data_option = click.option("--data", default=None, help="Data folder; the one in the settings where not given.")
 
@@ -27,15 +29,15 @@ def migrate() -> None:
 def _migrator(data: str | None, config: Path | None) -> Iterator[Migrator]:
     settings = settings_of(config, data_dir=data)
     folder = Path(settings.data_dir) / "store"
-    if not folder.is_dir():
+    if not settings.clickhouse_host and not folder.is_dir():
         raise click.ClickException(f"{folder} holds no store: `cordon up --data {settings.data_dir}` makes one")
     try:
-        store = ChdbStore(folder, database_of(settings.lane))
+        store = store_of(settings)
         try:
-            yield Migrator(store, retention=Retention(raw_days=settings.raw_retention_days))
+            yield migrator_of(settings, store)
         finally:
             store.close()
-    except StoreError as error:
+    except (StoreError, SettingsError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -9,6 +9,7 @@ from deploy.cli.options import config_option, settings_of
 from deploy.cli.process import WrongConfigurationError, data_option, lane_option, run_process, show_first_tokens
 from ingest.log.interface import LogError
 from ingest.settings import Settings, SettingsError
+from ingest.store.interface import StoreError
 
 
 @click.command()
@@ -40,19 +41,22 @@ def up(
 
 def _distributed(settings: Settings, workers: int, config: Path | None) -> None:
     """Check what every child would stumble over, create missing topics, and run the children."""
-    from deploy.distributed.supervisor import SupervisionError, Supervisor, create_topics, plans_of
+    from deploy.distributed.supervisor import SupervisionError, Supervisor, create_topics, migrate_store, plans_of
     from deploy.distributed.worker import roles_of
     from deploy.serving.configuration import ConfigurationError, topics_of
 
     try:
         roles = roles_of("", settings)
         created = create_topics(settings, topics_of(settings))
+        migrated = migrate_store(settings) if "sink" in roles else 0
     except (ConfigurationError, SettingsError) as error:
         raise WrongConfigurationError(str(error)) from error
-    except LogError as error:
+    except (LogError, StoreError) as error:
         raise click.ClickException(str(error)) from error
     if created:
         click.echo(f"topics   {created} created for lane {settings.lane}")
+    if migrated:
+        click.echo(f"store    {migrated} migrations applied")
     show_first_tokens(settings.data_dir)
     verbose = logging.getLogger().isEnabledFor(logging.INFO)
     try:

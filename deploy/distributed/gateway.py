@@ -1,8 +1,9 @@
 """The composition root of `cordon gateway`: reports in, through the spool, to Kafka.
 
 Order of life: agree with the installation (topics, partition counts, pseudonym key, a name of its own), read rollouts
-back, tick, listen. Without Kafka a gateway starts on what its folder says was agreed before, and agrees again when
-Kafka is back. Order of death: refuse posts, flush what is held, stop listening, say goodbye, close spool and log.
+back, tick, read the intake topic, listen. Without Kafka a gateway starts on what its folder says was agreed before, and
+agrees again when Kafka is back. Order of death: leave the intake, refuse posts, flush what is held, stop listening, say
+goodbye, close spool and log.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ from deploy.serving.servers import Listener
 from ingest.clock import Clock, DrivenClock
 from ingest.gateway.app import reports_app
 from ingest.gateway.gateway import Gateway
+from ingest.gateway.intake import IntakeStage
+from ingest.gateway.intake_consumer import IntakeConsumer, intake_consumer
 from ingest.gateway.spool.log import SpoolingLog
 from ingest.gateway.spool.store import Spool
 from ingest.gateway.tenants import TokenBook
@@ -69,7 +72,24 @@ class GatewayProcess:
         self._follower = ProgressFollower(base.log, base.topics)
         progress = LogProgress(base.log, base.topics, self._follower) if base.driven else None
         tokens = TokenBook.load(base.data / "tokens.toml")
-        self._gateway = Gateway(settings, self._log, base.topics, clock, base.metrics, tokens, key, progress)
+        self._gateway = Gateway(
+            settings,
+            self._log,
+            base.topics,
+            clock,
+            base.metrics,
+            tokens,
+            key,
+            progress,
+            spool=self._spooling,
+            shared=True,
+        )
+        self._intake = IntakeConsumer(
+            IntakeStage(self._gateway, self._log),
+            base.topics,
+            lambda: intake_consumer(base.connection, base.topics, base.name),
+            self._loop,
+        )
         self._presence = GatewayPresence(
             base.log, base.topics, settings.gateway_name, base.data, base.clock, self._agree, self._fail
         )
@@ -93,13 +113,15 @@ class GatewayProcess:
                 self._follower.start()
             self._presence.start()
             await self._gateway.start()
+            self._intake.start()
             await self._listener.start()
         except BaseException:
             await self.stop()
             raise
 
     async def stop(self) -> None:
-        """Drain what is held into the log or the spool, then end every part."""
+        """Read no more of the intake, drain what is held into the log or the spool, then end every part."""
+        await asyncio.to_thread(self._intake.stop)
         await self._gateway.drain()
         await self._listener.stop()
         await asyncio.to_thread(self._presence.stop)

@@ -20,6 +20,7 @@ from ingest.log.kafka.admin import admin_client
 from ingest.log.kafka.connection import connection_of
 from ingest.log.specs import topic_specs
 from ingest.settings import Settings
+from ingest.store.server import migrator_of, store_of
 from ingest.topics import Topics
 
 READY_SECONDS_MAX = 120.0
@@ -49,6 +50,20 @@ def create_topics(settings: Settings, topics: Topics) -> int:
         if missing:
             kafka_topics.apply(admin, missing)
     return len(missing)
+
+
+def migrate_store(settings: Settings) -> int:
+    """Apply the store's missing migrations, before several workers could, and return how many.
+
+    Raises:
+        SettingsError: how ClickHouse is reached is set up wrongly.
+        StoreError: it does not answer, or refuses.
+    """
+    store = store_of(settings)
+    try:
+        return len(migrator_of(settings, store).apply())
+    finally:
+        store.close()
 
 
 def plans_of(settings: Settings, workers: int, roles: Sequence[str], config: Path | None) -> list[ChildPlan]:

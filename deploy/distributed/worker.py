@@ -18,8 +18,12 @@ from deploy.serving.servers import Listener
 from deploy.workers.detection import DetectionParts, detection_agents
 from deploy.workers.grouping import GroupingService
 from deploy.workers.shares import plan_of
+from deploy.workers.sink import StoreParts, store_agents
 from deploy.workers.words import ProgressWriter
-from ingest.settings import Settings
+from ingest.settings import Settings, SettingsError
+from ingest.store.interface import Store, StoreError
+from ingest.store.migrate import MigrationError
+from ingest.store.server import migrator_of, store_of
 
 ROLES = ("grouping", "detection", "sink")
 
@@ -49,6 +53,13 @@ def roles_of(text: str, settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted))
 
 
+def _store(settings: Settings) -> Store:
+    try:
+        return store_of(settings)
+    except SettingsError as error:
+        raise ConfigurationError(str(error)) from error
+
+
 class WorkerProcess:
     """One worker on the running event loop.
 
@@ -66,6 +77,7 @@ class WorkerProcess:
         self._base = base = base_of(settings, "worker", settings.worker_name)
         self._words = ProgressWriter(base.log, base.topics, base.name, base.clock, base.metrics)
         self._lookout = Lookout(base) if "detection" in roles else None
+        self._store = _store(settings) if "sink" in roles else None
         members = [(role, self._member(role)) for role in roles]
         self._crew = Crew(
             members, self._words, base.metrics, stall_seconds=settings.stall_seconds, on_failure=self._fail
@@ -87,6 +99,7 @@ class WorkerProcess:
         try:
             await until_kafka(lambda: check_topics(self._base), "its topics")
             await until_kafka(lambda: check_facts(self._base, {}), "this installation")
+            await asyncio.to_thread(self._check_store)
             if self._lookout is not None:
                 self._lookout.start()
             await self._crew.start()
@@ -101,6 +114,8 @@ class WorkerProcess:
         if self._lookout is not None:
             await self._lookout.stop()
         await self._listener.stop()
+        if self._store is not None:
+            await asyncio.to_thread(self._store.close)
         await asyncio.to_thread(self._base.log.close)
 
     def _member(self, role: str) -> Member:
@@ -108,9 +123,35 @@ class WorkerProcess:
         if role == "grouping":
             plan = plan_of(base.settings)
             return GroupingService(base.log, base.connection, base.topics, plan, self._words, base.clock, base.metrics)
-        if role == "detection":
-            return self._detection(base)
-        raise ConfigurationError(f"no role {role!r}")
+        return self._detection(base) if role == "detection" else self._sink(base)
+
+    def _sink(self, base: Base) -> Member:
+        assert self._store is not None
+        parts = StoreParts(
+            log=base.log,
+            topics=base.topics,
+            settings=base.settings,
+            store=self._store,
+            clock=base.clock,
+            metrics=base.metrics,
+        )
+        return store_agents(parts, base.connection)
+
+    def _check_store(self) -> None:
+        """Return if the store has every migration; one that is away holds nobody up, and is waited for by the sink."""
+        if self._store is None:
+            return
+        try:
+            missing = [one for one in migrator_of(self._base.settings, self._store).status() if not one.applied]
+        except MigrationError as error:
+            raise ConfigurationError(str(error)) from error
+        except StoreError as error:
+            logger.warning("ClickHouse can't be asked for its migrations, going on without: %s", error)
+            return
+        if missing:
+            raise ConfigurationError(
+                f"{len(missing)} of the store's migrations are missing: run `cordon migrate apply`"
+            )
 
     def _detection(self, base: Base) -> Member:
         parts = DetectionParts(

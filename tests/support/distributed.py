@@ -34,9 +34,10 @@ def kafka_settings(bootstrap: str, lane: str = "live", **settings: object) -> di
 class DistributedProcess(CordonProcess):
     """`cordon up --distributed` on free ports."""
 
-    def __init__(self, data: Path, bootstrap: str, *, workers: int = 1, **settings: object) -> None:
-        """Prepare; `start` starts it."""
-        super().__init__(data, **kafka_settings(bootstrap, **settings))
+    def __init__(self, data: Path, bootstrap: str, *, workers: int = 1, lane: str = "live", **settings: object) -> None:
+        """Prepare; `start` starts it. With `clickhouse_port` among the settings it has a store."""
+        store = "clickhouse_port" in settings
+        super().__init__(data, store=store, **kafka_settings(bootstrap, lane, **settings))
         self._workers = workers
 
     def command_line(self) -> list[str]:
@@ -49,7 +50,7 @@ class DistributedProcess(CordonProcess):
             str(self._workers),
             "--data",
             str(self.data),
-            "--no-store",
+            "--store" if self._store else "--no-store",
         ]
 
     def children(self) -> dict[str, int]:

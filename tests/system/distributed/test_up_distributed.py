@@ -7,7 +7,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from clickhouse_driver import Client
 
+from support.clickhouse.process import ClickHouseProcess
 from support.distributed import DistributedProcess, continue_signal, gone, running_distributed, stop_signal
 from support.system import eventually
 from support.system_reports import bsod, check_in, update
@@ -23,8 +25,17 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")
-def cordon(tmp_path_factory: pytest.TempPathFactory, bootstrap: str) -> Iterator[DistributedProcess]:
-    with running_distributed(tmp_path_factory.mktemp("up") / "data", bootstrap, blind_seconds=4) as process:
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseProcess]:
+    with ClickHouseProcess(tmp_path_factory.mktemp("clickhouse") / "data") as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def cordon(
+    tmp_path_factory: pytest.TempPathFactory, bootstrap: str, clickhouse: ClickHouseProcess
+) -> Iterator[DistributedProcess]:
+    store = {"clickhouse_host": "127.0.0.1", "clickhouse_port": clickhouse.port}
+    with running_distributed(tmp_path_factory.mktemp("up") / "data", bootstrap, blind_seconds=4, **store) as process:
         yield process
 
 
@@ -56,6 +67,14 @@ def test_an_incident_is_killed(cordon: DistributedProcess, killed: str) -> None:
     shown = cordon.verdict(killed)
     assert (shown["state"], shown["decision"], shown["killed"]) == ("killed", "kill", True)
     assert shown["evidence"]["tenants"] == 4
+
+
+def test_its_crashes_are_in_the_store(clickhouse: ClickHouseProcess, killed: str) -> None:
+    client = Client("127.0.0.1", port=clickhouse.port)
+    for _ in eventually(20, "the crashes in ClickHouse"):
+        if client.execute("SELECT uniqExact(device) FROM cordon.crashes FINAL") == [(len(VICTIMS),)]:
+            break
+    client.disconnect()
 
 
 def test_a_person_can_release_it(cordon: DistributedProcess, killed: str) -> None:
