@@ -198,7 +198,7 @@ class KafkaLog:
             if self._closed:
                 raise LogUnavailableError(CLOSED)
             ended = [self._readers.pop(other) for other in list(self._readers) if not other.is_alive()]
-            reader = self._readers[thread] = Reader(self._wire("read"), self._seconds)
+            reader = self._readers[thread] = Reader(self._wire("read"), self._wire("poll"), self._seconds)
         for other in ended:
             other.close(Deadline(CLOSE_SECONDS_MAX))
         return reader

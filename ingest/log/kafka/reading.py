@@ -7,7 +7,7 @@ one request for each batch of records. The invariant: a buffer only saves reques
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kafka.future import Future
@@ -19,7 +19,8 @@ from ingest.log.kafka.wire import Deadline, Node, Wire
 
 # Compressed bytes that one thread may have fetched ahead, over all its partitions.
 AHEAD_BYTES_MAX = 32 << 20
-# With several leaders, one answer must not have to wait long for another leader's empty one.
+# How long one long poll lasts. With several leaders it may outlast the wait it was sent for, and a partition that is
+# waited for since has to wait for its end.
 WAIT_SECONDS_MAX = 5.0
 WAIT_SECONDS_MAX_OF_SEVERAL = 0.25
 _BEYOND_SECONDS = 0.05
@@ -79,16 +80,26 @@ class _Buffer:
 class Reader:
     """The reads of one thread."""
 
-    def __init__(self, wire: Wire, timeout_seconds: float) -> None:
-        """Take a wire; nothing is sent before the first read."""
+    def __init__(self, wire: Wire, polls: Wire, timeout_seconds: float) -> None:
+        """Take the wires; nothing is sent before the first read.
+
+        Args:
+            wire: for what is answered at once, and for long polls where one leader has all.
+            polls: for long polls of several leaders: when one has answered, the others' go on, and a broker answers
+                nothing else on their connections meanwhile.
+            timeout_seconds: how long Kafka may take for one request before it counts as away.
+        """
         self._wire = wire
+        self._far = polls
+        self._polling = wire
         self._timeout_seconds = timeout_seconds
         self._buffers: dict[TopicPartition, _Buffer] = {}
         self._polls: dict[Node, tuple[Future, dict[TopicPartition, int]]] = {}
 
     def close(self, deadline: Deadline) -> None:
         """Wake the thread, if it waits, and drop the connections."""
-        self._wire.close(deadline)
+        for wire in (self._wire, self._far):
+            wire.close(deadline)
 
     def read(self, source: TopicPartition, offset: int, max_records: int, max_bytes: int) -> list[Record]:
         """Return records from `offset` on; see `Log.read`."""
@@ -116,7 +127,7 @@ class Reader:
         """Return True once a position has a record, or has passed its retention; see `Log.wait`."""
         until = time.monotonic() + timeout_seconds
         deadline = Deadline(self._timeout_seconds)
-        with self._wire.held(deadline):
+        with self._wire.held(deadline), self._far.held(deadline):
             asked = False
             while True:
                 self._harvest()
@@ -130,7 +141,7 @@ class Reader:
                     continue
                 trouble = self._poll(positions, max(0.0, left), deadline)
                 if isinstance(trouble, BaseException):
-                    self._wire.failed(trouble, deadline)
+                    self._polling.failed(trouble, deadline)
                     continue
                 # Kafka is there: from here on it may take as long again before it counts as away.
                 deadline = Deadline(self._timeout_seconds)
@@ -148,11 +159,13 @@ class Reader:
         Returns:
             A failure that may pass, or the partitions whose position is out of range, or None.
         """
-        wire = self._wire
-        wire.connect(deadline)
-        leaders: dict[Node, dict[TopicPartition, int]] = {}
-        for source in positions:
-            leaders.setdefault(wire.leader(source, deadline), {})[source] = self._buffers[source].next
+        wire, leaders = self._wire, self._leaders(self._wire, positions, deadline)
+        if len(leaders) > 1:
+            wire, leaders = self._far, self._leaders(self._far, positions, deadline)
+        if wire is not self._polling:
+            # An election: what is under way on the other wire would be driven no more.
+            self._polls.clear()
+            self._polling = wire
         longest = WAIT_SECONDS_MAX if len(leaders) == 1 else WAIT_SECONDS_MAX_OF_SEVERAL
         wait_ms = int(min(seconds, longest) * 1000)
         for node, offsets in leaders.items():
@@ -164,6 +177,14 @@ class Reader:
             return TimeoutError("no answer to a fetch")
         wire.succeeded()
         return self._harvest()
+
+    def _leaders(
+        self, wire: Wire, sources: Iterable[TopicPartition], deadline: Deadline
+    ) -> dict[Node, dict[TopicPartition, int]]:
+        leaders: dict[Node, dict[TopicPartition, int]] = {}
+        for source in sources:
+            leaders.setdefault(wire.leader(source, deadline), {})[source] = self._buffers[source].next
+        return leaders
 
     def _harvest(self) -> BaseException | list[TopicPartition] | None:
         """Put what has been answered into the buffers."""
