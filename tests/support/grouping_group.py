@@ -128,7 +128,9 @@ class Group:
             if all(reached.get(place, 0) >= end for place, end in ends.items()):
                 return
             failed = [
-                worker.name for worker in self._workers if worker.process.poll() not in (None, 0, -signal.SIGKILL)
+                worker.name
+                for worker in self._workers
+                if worker.process.poll() not in (None, 0, -signal.SIGKILL, -signal.SIGTERM)
             ]
             if failed or time.monotonic() > deadline:
                 logs = "\n".join(f"--- {worker.name}\n{worker.tail()}" for worker in self._workers)
