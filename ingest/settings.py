@@ -126,12 +126,22 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     tenant_reports_per_second_max: Annotated[
         int, _int("Reports a second a tenant may post, with a burst of ten seconds.", 1, 10_000_000)
     ] = 200_000
+    device_reports_per_second_max: Annotated[
+        int, _int("Reports a second a device may post, where it posts for itself.", 1, 10_000_000)
+    ] = 500
     check_in_seconds: Annotated[int, _int("How often a device checks in when nothing is wrong.", 10, 86_400)] = 300
     discovered_per_tenant_max: Annotated[int, _int("Undeclared rollouts a tenant may reveal a day.", 1, 10_000)] = 20
     stream_subscribers_max: Annotated[int, _int("Open event streams.", 1, 100_000)] = 4096
     stream_queue_max: Annotated[int, _int("Events a slow subscriber may be behind before it is cut.", 1, 100_000)] = 256
     devices_max: Annotated[int, _int("Devices the fleet's state may hold.", 1000, 100_000_000)] = 20_000_000
     snapshot_seconds: Annotated[int, _int("Time for one round of fleet chunks.", 1, 3600)] = 60
+    newest_schemas: Annotated[
+        bool,
+        Meta(
+            description="Write state in the newest schema. Only once every process runs this version: until then the "
+            "version before could not take over."
+        ),
+    ] = False
     silence_seconds: Annotated[int, _int("How long after its last word a device counts as silent.", 60, 86_400)] = 900
     blind_seconds: Annotated[int, _int("Age of the newest tick after which Cordon calls itself blind.", 1, 3600)] = 10
     lag_records_max: Annotated[

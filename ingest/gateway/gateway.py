@@ -15,6 +15,7 @@ import msgspec
 
 from ingest.clock import Clock, DrivenClock
 from ingest.gateway.coalesce import CoalesceLimits, Coalescer, draining
+from ingest.gateway.device_limit import DeviceLimit
 from ingest.gateway.discovery import RolloutBook, pushed_list
 from ingest.gateway.follow import RolloutFollower
 from ingest.gateway.parse import Parsed, ParseLimits, Refused, parse
@@ -131,6 +132,7 @@ class Gateway:
             age_max_ms=settings.report_age_max_ms,
         )
         self._throttle = Throttle(clock, settings.tenant_reports_per_second_max)
+        self._devices = DeviceLimit(clock, settings.device_reports_per_second_max)
         self.book = RolloutBook(clock, metrics, settings.discovered_per_tenant_max)
         limits = CoalesceLimits(
             settings.pending_reports_max,
@@ -254,7 +256,7 @@ class Gateway:
         """
         parsed = parse(body, ndjson, self._limits, self._clock.now_ms(), principal)
         if parsed.reports:
-            parsed = self._throttled_part(parsed, principal)
+            parsed = self._throttled_part(self._devices.sift(parsed, principal.tenant), principal)
             await self._coalescer.add(parsed.reports, principal.tenant, len(body))
         self._count(parsed)
         return Answer(len(parsed.reports), parsed.refused, self.next_check_in_seconds(body))
