@@ -1,7 +1,8 @@
-"""`cordon query`: SQL on the running Cordon's store, through its read-only endpoint.
+"""`cordon query`: SQL on the running Cordon's store, read-only.
 
 Embedded data has one owner process, so this command never opens the store: it asks `cordon up` over HTTP on loopback.
-The invariant: the answer is printed as ClickHouse gave it, and an error goes to standard error with exit code 1.
+Where `clickhouse_host` is set it asks that server over the native protocol, with `readonly` set. The invariant: an
+answer is printed whole or not at all, and an error goes to standard error with exit code 1.
 """
 
 import os
@@ -11,9 +12,12 @@ from pathlib import Path
 import click
 import httpx2
 
+from deploy.cli.rendering import FORMATS
 from ingest.settings import Settings, SettingsError, load
-from ingest.store.interface import database_of
+from ingest.store.guard import Guard
+from ingest.store.interface import StoreError, database_of
 from ingest.store.queries import NamedQuery, named_queries
+from ingest.store.server import server_of
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 60.0
@@ -72,6 +76,31 @@ def ask(url: str, sql: str, form: str, parameters: dict[str, str], database: str
     return answer.content
 
 
+def ask_clickhouse(settings: Settings, sql: str, form: str, parameters: dict[str, str], database: str) -> bytes:
+    """Return the answer of the ClickHouse that the settings name.
+
+    Raises:
+        click.ClickException: it is away, or refused the query; or the format is none that is written here.
+    """
+    # Imported here: over HTTP the driver is never needed.
+    from ingest.store.native import READER_SETTINGS, NativeStore
+
+    if form not in FORMATS:
+        raise click.ClickException(
+            f"format {form} is ClickHouse's own; over the network there are {', '.join(FORMATS)}"
+        )
+    try:
+        store = NativeStore(server_of(settings), database, settings=READER_SETTINGS, create=False)
+        try:
+            functions = store.query("SELECT name FROM system.table_functions").rows
+            guard = Guard(frozenset(str(name) for (name,) in functions))
+            return FORMATS[form](store.query(guard.check(sql), parameters)).encode()
+        finally:
+            store.close()
+    except (StoreError, SettingsError) as error:
+        raise click.ClickException(str(error)) from error
+
+
 def _settings(config: Path | None) -> Settings:
     try:
         return load(os.environ, config)
@@ -94,7 +123,7 @@ def query(
     config: Path | None,
     list_named: bool,
 ) -> None:
-    """Run SQL, or a named query, on the running Cordon's store.
+    """Run SQL, or a named query, on the running Cordon's store or on the ClickHouse of the settings.
 
     SQL is read from standard input where it is not given or is `-`.
     """
@@ -104,7 +133,10 @@ def query(
     settings = _settings(config)
     given = _pairs(parameters)
     text = sys.stdin.read() if sql in (None, "-") else str(sql)
-    url = f"http://127.0.0.1:{settings.query_port}/"
-    answer = ask(url, _resolve(text, given), form, given, database_of(lane or settings.lane))
+    database = database_of(lane or settings.lane)
+    if settings.clickhouse_host:
+        answer = ask_clickhouse(settings, _resolve(text, given), form, given, database)
+    else:
+        answer = ask(f"http://127.0.0.1:{settings.query_port}/", _resolve(text, given), form, given, database)
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()

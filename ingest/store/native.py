@@ -44,6 +44,16 @@ WRITER_SETTINGS: Final = (
     Setting(("materialized_views_ignore_errors",), 0),
     Setting(("materialize_ttl_after_modify",), 0),
 )
+# A person's questions: refused by the server if they would write, and bounded as the embedded endpoint bounds them.
+READER_SETTINGS: Final = (
+    Setting(("session_timezone",), "UTC"),
+    Setting(("final",), 1),
+    Setting(("distributed_product_mode",), "global"),
+    Setting(("max_execution_time",), 15),
+    Setting(("max_result_rows",), 100_000),
+    Setting(("max_result_bytes",), 32 << 20),
+    Setting(("readonly",), 1),
+)
 # An insert is acknowledged when the shards have it, not when this server means to send it; and a rollout looked up in a
 # subquery is looked up on all shards.
 CLUSTER_SETTINGS: Final = (

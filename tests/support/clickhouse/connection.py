@@ -7,6 +7,7 @@ import hmac
 import select
 import socket
 import time
+from contextlib import closing
 from dataclasses import dataclass
 
 from support.clickhouse import packets
@@ -42,6 +43,8 @@ STAGE_COMPLETE = 2
 AUTHENTICATION_FAILED, NOT_IMPLEMENTED, MEMORY_LIMIT, UNEXPECTED_PACKET = 516, 48, 241, 101
 QUERY_WAS_CANCELLED = 394
 _RECEIVE_BYTES = 1 << 20
+# ClickHouse's `interactive_delay`.
+PROGRESS_NS = 100_000_000
 
 
 class DroppedError(Exception):
@@ -204,17 +207,24 @@ class _Conversation:
     # Reading.
 
     def _select(self, execution: Execution) -> None:
-        rows = blocks = size = 0
-        for chunk in execution.stream(self._query.sql, self._query.parameters):
-            feed = Feed(_exhausted)
-            feed.buffer += chunk
-            while feed.available():
-                block = to_wire(feed, self._revision)
-                if not blocks:
-                    self._data(header(block.columns, self._revision))
-                self._data(block.framed)
-                rows, blocks, size = rows + block.rows, blocks + 1, size + len(block.framed)
-            self._look_for_cancel()
+        rows = blocks = size = said = 0
+        with closing(execution.stream(self._query.sql, self._query.parameters)) as chunks:
+            for chunk in chunks:
+                feed = Feed(_exhausted)
+                feed.buffer += chunk
+                while feed.available():
+                    block = to_wire(feed, self._revision)
+                    if not blocks:
+                        self._data(header(block.columns, self._revision))
+                    self._data(block.framed)
+                    rows, blocks, size = rows + block.rows, blocks + 1, size + len(block.framed)
+                if self._elapsed() - said > PROGRESS_NS:
+                    said = self._elapsed()
+                    self._send(packets.progress(rows, size, said, self._revision))
+                if self._cancelled():
+                    self._data(EMPTY_BLOCK)
+                    self._send(packets.progress(0, 0, self._elapsed(), self._revision))
+                    return
         if not blocks:
             columns = execution.header(self._query.sql, self._query.parameters)
             self._data(header(columns, self._revision))
@@ -224,14 +234,14 @@ class _Conversation:
         self._data(EMPTY_BLOCK)
         self._send(packets.progress(0, 0, self._elapsed(), self._revision))
 
-    def _look_for_cancel(self) -> None:
+    def _cancelled(self) -> bool:
         """Do as ClickHouse does between blocks: see whether the client has left or wants no more."""
         client = self._connection._client
         if not self._feed.available() and not select.select([client], [], [], 0)[0]:
-            return
+            return False
         if (kind := self._feed.varint()) != CANCEL:
             raise ProtocolError(f"Unknown packet {kind} from client in mid-query")
-        raise CancelledError
+        return True
 
     # Writing.
 

@@ -154,7 +154,8 @@ class Execution:
                     if data := chunk.bytes():
                         yield data
         finally:
-            stream.close()
+            # Of no effect on a stream that came to its end.
+            stream.cancel()
 
     def columns(self, target: Target) -> list[tuple[str, str, str, str]]:
         """Return name, type, kind of default and default of a table's columns."""
