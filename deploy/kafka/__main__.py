@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from deploy.kafka.archive import make_archive
 from deploy.kafka.broker import KafkaStartError, LocalKafka
-from deploy.kafka.distribution import KafkaMissingError, classpath
+from deploy.kafka.distribution import KafkaMissingError
 
 
 @click.command()
@@ -20,14 +21,14 @@ from deploy.kafka.distribution import KafkaMissingError, classpath
     show_default=True,
     help="Folder that the topics stay in.",
 )
-@click.option("--fetch", is_flag=True, help="Only fetch the broker's jars.")
+@click.option("--fetch", is_flag=True, help="Only fetch the broker and make it quick to start.")
 def main(port: int, data: Path, fetch: bool) -> None:
     """Run an Apache Kafka broker on loopback until SIGTERM or Ctrl-C."""
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     try:
-        classpath()
+        make_archive()
         if fetch:
             return
         with LocalKafka(data.absolute(), port=port) as kafka:

@@ -11,7 +11,7 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -43,6 +43,7 @@ class LocalKafkaCluster:
         port: int = 0,
         properties: Mapping[str, str] | None = None,
         security: Security | None = None,
+        java_options: Sequence[str] = (),
     ) -> None:
         """Prepare the cluster; nothing runs before `start`.
 
@@ -52,6 +53,7 @@ class LocalKafkaCluster:
             port: of the first broker's plaintext listener; 0 for any free one.
             properties: broker properties that win over the chosen ones.
             security: adds the listeners TLS, MTLS, SASL and SASLTLS.
+            java_options: for the brokers' Java, instead of the class archive's.
         """
         self._temporary = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="cordon-kafka-"))
@@ -60,7 +62,9 @@ class LocalKafkaCluster:
         self._port = port
         self._cluster_id = _cluster_id()
         self._first_start = True
-        self.nodes = [Broker(number + 1, self.directory / f"broker-{number + 1}") for number in range(count)]
+        self.nodes = [
+            Broker(number, self.directory / f"broker-{number}", java_options) for number in range(1, count + 1)
+        ]
 
     @property
     def bootstrap(self) -> str:
@@ -168,9 +172,10 @@ class LocalKafka(LocalKafkaCluster):
         port: int = 0,
         properties: Mapping[str, str] | None = None,
         security: Security | None = None,
+        java_options: Sequence[str] = (),
     ) -> None:
         """Prepare the broker; nothing runs before `start`. The arguments are those of `LocalKafkaCluster`."""
-        super().__init__(1, directory, port=port, properties=properties, security=security)
+        super().__init__(1, directory, port=port, properties=properties, security=security, java_options=java_options)
 
     def pause(self) -> None:
         """Stop the broker where it stands: it holds its connections and answers nothing."""

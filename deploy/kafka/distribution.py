@@ -62,12 +62,25 @@ def jars() -> Path:
         return folder
     if os.environ.get(HOME_VARIABLE):
         raise KafkaMissingError(f"{HOME_VARIABLE} has no folder `libs`: point it at an unpacked Apache Kafka 4")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.parent / "fetch.lock"):
+    with locked("fetch.lock"):
         # Another process may have fetched them while this one waited for the lock.
         if not folder.is_dir():
             _fetch(folder)
     return folder
+
+
+def cache_folder() -> Path:
+    """Return the folder of what was fetched or made for local brokers; it may not exist yet."""
+    return _CHECKOUT / "build" / "kafka"
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Keep other processes out of what they would do under the same lock."""
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / name).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _jars_folder() -> Path:
@@ -75,7 +88,7 @@ def _jars_folder() -> Path:
     if home:
         return Path(home) / "libs"
     # Named after what was asked for: a new version in the pom is another folder.
-    return _CHECKOUT / "build" / "kafka" / f"jars-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
+    return cache_folder() / f"jars-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
 
 
 def _fetch(folder: Path) -> None:
@@ -105,10 +118,3 @@ def _java_major(java: str) -> int:
     )
     found = re.search(r'version "(\d+)', said.stderr)
     return int(found.group(1)) if found else 0
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

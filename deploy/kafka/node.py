@@ -10,6 +10,7 @@ from pathlib import Path
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
+from deploy.kafka import archive
 from deploy.kafka.distribution import classpath
 from deploy.kafka.leash import LeashedProcess
 from deploy.kafka.properties import PLAINTEXT, NodePorts
@@ -44,8 +45,9 @@ class Broker:
         ports: of its listeners; set when the cluster starts for the first time.
     """
 
-    def __init__(self, number: int, directory: Path) -> None:
+    def __init__(self, number: int, directory: Path, java_options: Sequence[str] = ()) -> None:
         """Prepare the broker; the cluster gives it ports and formats it."""
+        self._java_options = list(java_options)
         self.number = number
         self.data = directory / "data"
         self.ports = NodePorts(number)
@@ -85,7 +87,7 @@ class Broker:
         if self._process is None or not self._process.running():
             if self._process is not None:
                 self._process.kill()
-            command = [*_java(), "kafka.Kafka", str(self._directory / "server.properties")]
+            command = [*_java(self._java_options), "kafka.Kafka", str(self._directory / "server.properties")]
             self._process = LeashedProcess(command, self._directory / "output.log")
 
     def start(self) -> None:
@@ -171,5 +173,7 @@ def broker_ids(bootstrap: str) -> set[int]:
         admin.close()
 
 
-def _java() -> list[str]:
-    return [*_JAVA, "-cp", classpath()]
+def _java(more: Sequence[str] = ()) -> list[str]:
+    jars = classpath()
+    # A Java that writes an archive takes none.
+    return [*_JAVA, *(more or archive.options()), "-cp", jars]

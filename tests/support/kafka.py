@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 from kafka import KafkaAdminClient
 
+from deploy.kafka.archive import make_archive
 from deploy.kafka.broker import LocalKafkaCluster
 from deploy.kafka.distribution import KafkaMissingError, classpath
 from ingest.log.kafka.topics import apply, wanted
@@ -24,6 +25,7 @@ def require_kafka() -> None:
     """Skip the test where a broker can't be run, naming what is missing; fail it where CI=true."""
     try:
         classpath()
+        make_archive()
     except KafkaMissingError as error:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI=true, and {error}", pytrace=False)

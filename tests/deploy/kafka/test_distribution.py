@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.kafka import distribution
+from deploy.kafka import archive, distribution
 from deploy.kafka.distribution import KafkaMissingError
 from support.kafka import require_kafka
 
@@ -25,7 +25,7 @@ echo 'openjdk version "%s" 2025-04-15' >&2
 """
 FETCHER = """
 import pathlib, sys
-from deploy.kafka import distribution
+from deploy.kafka import archive, distribution
 distribution._CHECKOUT = pathlib.Path(sys.argv[1])
 print(distribution.jars())
 """
@@ -136,3 +136,12 @@ def test_tests_without_a_broker_skip_and_fail_under_ci(
     monkeypatch.setenv("CI", ci)
     with pytest.raises(outcome, match=r"java 17\+ is missing"):  # type: ignore[call-overload]
         require_kafka()
+
+
+def test_every_start_uses_the_class_archive(tmp_path: Path) -> None:
+    require_kafka()
+    assert archive.archive_path().is_file()
+    # `-Xshare:on` ends a Java that can't use its archive; otherwise it would go on without a word, and slowly.
+    command = ["java", *archive.options(), "-Xshare:on", "-cp", distribution.classpath(), "kafka.tools.StorageTool"]
+    done = subprocess.run([*command, "random-uuid"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, len(done.stdout.strip())) == (0, 22), done.stderr
