@@ -5,6 +5,7 @@ the evidence as numbers a person can check. No data is a verdict of its own and 
 """
 
 import enum
+from typing import Annotated
 
 import msgspec
 
@@ -157,7 +158,8 @@ class Verdict(msgspec.Struct, kw_only=True):
         steps: the watermark of each device partition that this verdict has seen.
     """
 
-    schema: int = 1
+    # A verdict of another schema is refused by its reader, never half understood.
+    schema: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
     rollout: str
     vendor: str
     product: str

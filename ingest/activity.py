@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ingest.events import SCHEMA_WRITTEN, CheckIn, Installed, Offered, RolloutNotice, Tick
+from ingest.events import SCHEMA_WRITTEN, CheckIn, Installed, Offered, RecordSchema, RolloutNotice, Tick
 
 Activity = Offered | Installed | CheckIn
 CHECK_IN, OFFERED, INSTALLED = "c", "o", "i"
@@ -66,7 +66,7 @@ class ActivityBatch(msgspec.Struct, tag_field="kind", tag="activity", kw_only=Tr
         listed: for each of those, the number of its set.
     """
 
-    schema: int = SCHEMA_WRITTEN
+    schema: RecordSchema = SCHEMA_WRITTEN
     gateway: str
     received_at_ms: int
     devices: str

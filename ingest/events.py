@@ -17,7 +17,11 @@ from msgspec import Meta
 
 SCHEMA = 1
 SCHEMA_WRITTEN = 1
-SCHEMAS_READ = frozenset({SCHEMA})
+_SCHEMA_OLDEST = max(1, SCHEMA - 1)
+SCHEMAS_READ = frozenset({_SCHEMA_OLDEST, SCHEMA})
+# For records that are counted or judged by: one of another schema is refused by its decoder, never half understood.
+# Records that only name or tell (claims, words of progress, dead letters) are read whatever their number.
+RecordSchema = Annotated[int, Meta(ge=_SCHEMA_OLDEST, le=SCHEMA)]
 
 # 2015-01-01 and 2100-01-01: outside of these a time is a unit error, not a clock that is off.
 TIME_MIN_MS = 1_420_070_400_000
@@ -167,7 +171,7 @@ class Batch(msgspec.Struct, tag_field="kind", tag="batch", kw_only=True):
         reports: the reports.
     """
 
-    schema: int = SCHEMA_WRITTEN
+    schema: RecordSchema = SCHEMA_WRITTEN
     gateway: str
     received_at_ms: int
     reports: list[Report]
@@ -180,7 +184,7 @@ class Tick(msgspec.Struct, tag_field="kind", tag="tick", kw_only=True):
         at_ms: everything the gateway received before this time lies before this record.
     """
 
-    schema: int = SCHEMA_WRITTEN
+    schema: RecordSchema = SCHEMA_WRITTEN
     gateway: str
     at_ms: int
 
@@ -195,7 +199,7 @@ class RolloutNotice(msgspec.Struct, tag_field="kind", tag="rollout", kw_only=Tru
         closed: the rollout is over; stop counting it.
     """
 
-    schema: int = SCHEMA_WRITTEN
+    schema: RecordSchema = SCHEMA_WRITTEN
     rollout: str
     vendor: str
     product: str

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ingest.events import SCHEMA_WRITTEN, Name, Optional64, ShortName, TimeMs, UpdateKind
+from ingest.events import SCHEMA_WRITTEN, Name, Optional64, RecordSchema, ShortName, TimeMs, UpdateKind
 
 
 class Bound(enum.StrEnum):
@@ -80,7 +80,7 @@ class Rollout(msgspec.Struct, kw_only=True):
         rings_said_ms: the gateway's clock when the rings were said; the latest word on them counts.
     """
 
-    schema: int = SCHEMA_WRITTEN
+    schema: RecordSchema = SCHEMA_WRITTEN
     rollout: str
     vendor: str
     product: str

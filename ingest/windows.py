@@ -14,7 +14,7 @@ import enum
 
 import msgspec
 
-from ingest.events import SCHEMA_WRITTEN
+from ingest.events import SCHEMA_WRITTEN, RecordSchema
 
 
 class AtRisk(msgspec.Struct, array_like=True, frozen=True):
@@ -125,7 +125,7 @@ class Step(msgspec.Struct, kw_only=True, tag_field="kind", tag="step"):
         windows: one for every watched rollout in which something changed.
     """
 
-    schema: int = SCHEMA_WRITTEN
+    schema: RecordSchema = SCHEMA_WRITTEN
     partition: int
     generation: int
     offsets: dict[str, int]

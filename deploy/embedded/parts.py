@@ -20,7 +20,7 @@ from ingest.clock import Clock, DrivenClock, WallClock
 from ingest.gateway.app import reports_app
 from ingest.gateway.gateway import Gateway
 from ingest.gateway.tenants import TokenBook
-from ingest.grouping.stage import GroupingSettings, GroupingStage
+from ingest.grouping.stage import GroupingSettings, GroupingStage, state_schema_of
 from ingest.log.embedded import EmbeddedLog
 from ingest.log.interface import TopicPartition
 from ingest.log.owner import Owner
@@ -158,6 +158,7 @@ def _grouping(
             devices_max=settings.devices_max,
             silence_seconds=settings.silence_seconds,
             snapshot_seconds=settings.snapshot_seconds,
+            state_schema=state_schema_of(settings.newest_schemas),
         ),
         metrics,
     )

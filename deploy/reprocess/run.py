@@ -14,7 +14,7 @@ from detectors.stage import DetectionStage
 from detectors.verdict import DecisionWord, Verdict, verdict_decoder
 from ingest.clock import Clock
 from ingest.events import RolloutNotice, encoder
-from ingest.grouping.stage import GroupingSettings, GroupingStage
+from ingest.grouping.stage import GroupingSettings, GroupingStage, state_schema_of
 from ingest.log.interface import Log, LogError, Record, TopicPartition
 from ingest.log.owner import Owner
 from ingest.metrics import Metrics
@@ -208,6 +208,7 @@ class Reprocess:
                 devices_max=settings.devices_max,
                 silence_seconds=settings.silence_seconds,
                 snapshot_seconds=settings.snapshot_seconds,
+                state_schema=state_schema_of(settings.newest_schemas),
             ),
             metrics,
         )

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from deploy.workers.driver import ShareDriver, Standing, Words
 from ingest.clock import Clock
-from ingest.grouping.stage import GroupingSettings, GroupingStage
+from ingest.grouping.snapshot import STATE_SCHEMA_WRITTEN
+from ingest.grouping.stage import GroupingSettings, GroupingStage, state_schema_of
 from ingest.log.feed import Feed
 from ingest.log.interface import FencedError, Log, TopicPartition
 from ingest.log.owner import Owner
@@ -49,6 +50,7 @@ class GroupingPlan:
         session_ms: how long a worker may be unheard of before its partitions go to others.
         eager_words: a word of progress after each step: driven lanes.
         feed_bytes_max: most bytes pushed and not yet applied, of one partition of one topic.
+        state_schema: what chunks are written in.
     """
 
     group: str
@@ -59,6 +61,7 @@ class GroupingPlan:
     session_ms: int
     eager_words: bool
     feed_bytes_max: int
+    state_schema: int = STATE_SCHEMA_WRITTEN
 
 
 def plan_of(settings: Settings) -> GroupingPlan:
@@ -73,6 +76,7 @@ def plan_of(settings: Settings) -> GroupingPlan:
         session_ms=settings.kafka_session_ms,
         eager_words=settings.lane != LIVE_LANE,
         feed_bytes_max=max(FEED_BYTES_LEAST, FEEDS_BYTES_MAX // fed),
+        state_schema=state_schema_of(settings.newest_schemas),
     )
 
 
@@ -95,7 +99,9 @@ class GroupingShare:
         self.fed = False
         self.sources = [TopicPartition(topics.name(word), number) for word in DEVICE_WORDS]
         self.feed = Feed(log, self.sources, plan.feed_bytes_max)
-        settings = GroupingSettings([number], plan.devices_max, plan.silence_seconds, plan.snapshot_seconds)
+        settings = GroupingSettings(
+            [number], plan.devices_max, plan.silence_seconds, plan.snapshot_seconds, plan.state_schema
+        )
         self.stage = GroupingStage(topics, settings, metrics)
         name = f"{STAGE}/{number}"
         state = TopicPartition(topics.name("fleet"), number)

@@ -17,7 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.activity import CHECK_IN, INSTALLED, OFFERED, ActivityBatch, ActivityRecord, Texts, activity_decoder
-from ingest.events import TIME_MAX_MS, TIME_MIN_MS, UNREADABLE_ERRORS, RolloutNotice, Tick
+from ingest.events import (
+    SCHEMA_WRITTEN,
+    TIME_MAX_MS,
+    TIME_MIN_MS,
+    UNREADABLE_ERRORS,
+    RecordSchema,
+    RolloutNotice,
+    Tick,
+)
 from ingest.grouping.words import Words
 
 UPDATES_MAX = 32_768
@@ -70,6 +78,7 @@ class BootLoop(Bsod, tag="boot_loop", kw_only=True, gc=False):
 class CrashBatch(msgspec.Struct, tag_field="kind", tag="batch", kw_only=True):
     """A batch of the crash topic, as grouping reads it."""
 
+    schema: RecordSchema = SCHEMA_WRITTEN
     reports: list[Bsod | BootLoop]
     received_at_ms: int
 

@@ -8,6 +8,9 @@ them, and the memory with every share that has a chunk, in the same append, so n
 Each chunk carries the place in the input up to which its rows have seen it. The memory carries the lowest of these,
 from which reading starts again. A chunk that was never written counts as of the share before its first row came: until
 all were written once, reading starts there, or its devices would be forgotten.
+
+Schema 3 differs from 2 in that a chunk names the fields of its rows. Both are read; 2 is written until `newest_schemas`
+is set, so that workers of the version before can take over and give back partitions while an upgrade rolls.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +21,7 @@ import zstandard
 
 from ingest.events import RolloutNotice
 from ingest.grouping.fleet import ROW
+from ingest.grouping.layout import LAYOUT_2, Layout, as_rows, layout_of
 from ingest.grouping.partition import Partition, Place
 from ingest.grouping.population import CatchingUp, Push
 
@@ -25,20 +29,28 @@ CHUNK_ROWS = 2048
 PAGE_WORDS = 2048
 # A small partition has no chunk due at most shares. Its memory alone is worth a transaction only now and then.
 MEMORY_SHARES = 10
-STATE_SCHEMA = 2
+STATE_SCHEMA = 3
+# What is written until a person says that every worker reads the newest; the release after this one writes it anyway.
+STATE_SCHEMA_WRITTEN = 2
+STATE_SCHEMAS_READ = frozenset({STATE_SCHEMA, STATE_SCHEMA_WRITTEN})
 
 
 class StateError(Exception):
     """The fleet topic holds a state that this version can't read; the message says what to do."""
 
 
-class Chunk(msgspec.Struct, kw_only=True):
-    """Rows of one chunk, and where the input stood."""
+class Chunk(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Rows of one chunk, and where the input stood.
 
-    schema: int = STATE_SCHEMA
+    Attributes:
+        layout: the rows' fields, from schema 3 on, so that a version whose rows have others can read them.
+    """
+
+    schema: int
     place: Place
     rows: int
     packed: bytes
+    layout: Layout = []
 
 
 class WatchedState(msgspec.Struct, kw_only=True):
@@ -58,7 +70,7 @@ class MemoryState(msgspec.Struct, kw_only=True):
         cells: circumstances met, in the order of their cells' numbers.
     """
 
-    schema: int = STATE_SCHEMA
+    schema: int
     place: Place
     start: Place
     silence_from_s: int
@@ -82,9 +94,22 @@ _pushes = msgspec.msgpack.Decoder(list[Push])
 class Snapshots:
     """Writes one partition's entries in shares, and loads them."""
 
-    def __init__(self, partition: Partition) -> None:
-        """Attach to a partition."""
+    def __init__(self, partition: Partition, schema: int = STATE_SCHEMA_WRITTEN) -> None:
+        """Attach to a partition.
+
+        Args:
+            partition: whose state it is.
+            schema: what is written; any that is known is read.
+
+        Raises:
+            ValueError: this version does not write that schema.
+        """
+        if schema not in STATE_SCHEMAS_READ:
+            raise ValueError(
+                f"state of schema {schema} is not written by this version: {sorted(STATE_SCHEMAS_READ)} are"
+            )
         self._partition = partition
+        self._schema = schema
         self._compressor = zstandard.ZstdCompressor(level=1)
         self._decompressor = zstandard.ZstdDecompressor()
         self._next = 0
@@ -148,6 +173,7 @@ class Snapshots:
             for w in population.cohorts.watched.values()
         ]
         return MemoryState(
+            schema=self._schema,
             place=place,
             start=start,
             silence_from_s=population.memory.silence_from_s,
@@ -162,7 +188,9 @@ class Snapshots:
         raw = self._partition.population.fleet.pack(start, start + CHUNK_ROWS)
         columns = np.frombuffer(raw, np.uint64).reshape(-1, ROW.itemsize // 8).T
         packed = self._compressor.compress(np.ascontiguousarray(columns).tobytes())
-        return msgspec.msgpack.encode(Chunk(place=place, rows=columns.shape[1], packed=packed))
+        layout = layout_of(ROW) if self._schema >= 3 else []
+        chunk = Chunk(schema=self._schema, place=place, rows=columns.shape[1], packed=packed, layout=layout)
+        return msgspec.msgpack.encode(chunk)
 
     def load(self, entries: Iterable[tuple[Sequence[str], bytes]]) -> dict[str, int]:
         """Load the partition's state; return the offset to read next by topic word (empty without a state).
@@ -202,8 +230,11 @@ class Snapshots:
 
     def _unpack(self, chunk: Chunk) -> bytes:
         raw = self._decompressor.decompress(chunk.packed)
-        columns = np.frombuffer(raw, np.uint64).reshape(ROW.itemsize // 8, chunk.rows)
-        return np.ascontiguousarray(columns.T).tobytes()
+        columns = np.frombuffer(raw, np.uint64).reshape(-1, chunk.rows)
+        try:
+            return as_rows(np.ascontiguousarray(columns.T).tobytes(), chunk.layout or LAYOUT_2, ROW)
+        except ValueError as error:
+            raise StateError(f"{error}: restart the version that wrote it, or start a new lane") from error
 
     def _load_words(self, pages: dict[str, dict[int, list[str]]]) -> None:
         words = self._partition.population.words
@@ -239,6 +270,9 @@ class Snapshots:
 
 def _checked(value: bytes) -> bytes:
     found = _schema.decode(value).schema
-    if found != STATE_SCHEMA:
-        raise StateError(f"the fleet's state has schema {found}, this version reads {STATE_SCHEMA}: start a new lane")
+    if found not in STATE_SCHEMAS_READ:
+        raise StateError(
+            f"the fleet's state has schema {found}, this version reads {sorted(STATE_SCHEMAS_READ)}: run the version "
+            f"that wrote it (with newest_schemas off, the version before it can read on), or start a new lane"
+        )
     return value

@@ -13,7 +13,7 @@ import msgspec
 from ingest.deadletter import DeadLetter, DeadReason, entries_of, letter_of
 from ingest.events import encoder, product_key
 from ingest.grouping.partition import Bounds, Partition
-from ingest.grouping.snapshot import Snapshots
+from ingest.grouping.snapshot import STATE_SCHEMA, STATE_SCHEMA_WRITTEN, Snapshots
 from ingest.log.interface import Entry, Record, TopicPartition
 from ingest.metrics import Metrics
 from ingest.outcome import Outcome
@@ -32,12 +32,19 @@ class GroupingSettings:
         devices_max: devices over all partitions of the installation.
         silence_seconds: how long after its last word a device is silent.
         snapshot_seconds: time for one round of chunks.
+        state_schema: what chunks are written in; any that is known is read.
     """
 
     partitions: Sequence[int]
     devices_max: int
     silence_seconds: int
     snapshot_seconds: int
+    state_schema: int = STATE_SCHEMA_WRITTEN
+
+
+def state_schema_of(newest: bool) -> int:
+    """Return the schema to write state in, as the setting `newest_schemas` says."""
+    return STATE_SCHEMA if newest else STATE_SCHEMA_WRITTEN
 
 
 class GroupingStage:
@@ -59,7 +66,7 @@ class GroupingStage:
         for number in settings.partitions:
             bounds = Bounds(number, count, max(1, settings.devices_max // count), settings.silence_seconds)
             self._partitions[number] = Partition(bounds, self._bad_in(number))
-            self._snapshots[number] = Snapshots(self._partitions[number])
+            self._snapshots[number] = Snapshots(self._partitions[number], settings.state_schema)
         cohorts = next(topic for topic in TOPICS if topic.word == "cohorts")
         self._keyed = topics.partitions(cohorts)
 

@@ -7,11 +7,11 @@ fetching never waits for the agent.
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import faust
+from faust.types import StreamT
 
 from deploy.bench.peers import CLOSING, PARTITIONS, WINDOW_SECONDS, tell
 
@@ -55,7 +55,7 @@ def app_of(broker: str, topic: str, records: int, data: str) -> faust.App:
     )
 
     @app.agent(source)
-    async def count(reports: AsyncIterator[Report]) -> None:
+    async def count(reports: StreamT[Report]) -> None:
         seen, began = 0, 0.0
         async for report in reports:
             if report.kind == CLOSING:
