@@ -54,9 +54,12 @@ READER_SETTINGS: Final = (
     Setting(("max_result_bytes",), 32 << 20),
     Setting(("readonly",), 1),
 )
-# An insert is acknowledged when the shards have it, not when this server means to send it; and a rollout looked up in a
-# subquery is looked up on all shards.
+# An insert is acknowledged when the shards have it, not when this server means to send it; a rollout looked up in a
+# subquery is looked up on all shards; and of a shard's replicas the same one is written and read, whichever server is
+# asked, because a replica that lags would show the sink a plan that is not its latest.
 CLUSTER_SETTINGS: Final = (
+    Setting(("load_balancing",), "in_order"),
+    Setting(("prefer_localhost_replica",), 0),
     Setting(("distributed_foreground_insert", "insert_distributed_sync"), 1),
     Setting(("distributed_product_mode",), "global"),
     Setting(("distributed_ddl_output_mode",), "throw"),

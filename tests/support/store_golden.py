@@ -1,4 +1,4 @@
-"""The SQL that the migrations become on one server, on replicas and on a cluster; `python store_golden.py` writes it anew.
+"""The SQL that the migrations become on one server, on replicas, on a cluster; `python store_golden.py` writes it anew.
 
 A migration's text is fixed once it is applied somewhere; these files show what its placeholders make of it, so that a
 change of engines or of cluster statements is seen in review.

@@ -6,7 +6,7 @@ hence the fresh session; what `USE` and `SET` said on a connection is said again
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -139,7 +139,7 @@ class Execution:
             for name, kind in zip(names.split("\t"), types.split("\t"), strict=True)
         ]
 
-    def stream(self, sql: str, parameters: Mapping[str, str]) -> Iterator[bytes]:
+    def stream(self, sql: str, parameters: Mapping[str, str]) -> Generator[bytes, None, None]:
         """Yield the answer in the `Native` format, some blocks at a time."""
         sql = _FORMAT.sub("", sql)
         if not _STREAMS.match(sql):
