@@ -13,10 +13,10 @@ STAMP := $(VENV)/.cordon-lock
 # Extra arguments for pytest, for example: make test ARGS="-k gateway -x"
 ARGS ?=
 
-.PHONY: help setup deps-system check test demo kafka bench docs lock clean
+.PHONY: help setup deps-system check test chaos demo kafka bench bench-distributed docs lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## Make .venv with the locked dependencies (again only when the lock changes)
 	@:
@@ -37,6 +37,9 @@ test: setup ## Run every test (fetches a Kafka broker once, where Java and Maven
 	@$(BIN)/python -m deploy.kafka --fetch || echo "tests that need a Kafka broker will be skipped (with CI=true: fail)"
 	@$(BIN)/python -m pytest $(ARGS)
 
+chaos: setup ## Kill processes and brokers in twenty seeded incidents (about half an hour)
+	@CHAOS_SERIES=20 $(BIN)/python -m pytest tests/deploy/distributed/test_chaos.py -q $(ARGS)
+
 demo: setup ## Replay 2024-07-19 with and without Cordon, verify the signed kill
 	@$(BIN)/cordon demo
 
@@ -45,6 +48,9 @@ kafka: setup ## Start a local Kafka broker to try the distributed way
 
 bench: setup ## Measure the figures, print a table, write build/bench/embedded.json
 	@$(BIN)/python -m deploy.bench.embedded
+
+bench-distributed: setup ## Measure the distributed way on a local Kafka, write build/bench/distributed.json
+	@$(BIN)/python -m deploy.bench.distributed $(ARGS)
 
 docs: setup ## Write the generated documentation again
 	@$(BIN)/python -m deploy.docs

@@ -19,6 +19,9 @@ from ingest.topics import TOPICS, Topics
 from ingest.windows import step_decoder
 from signals.killswitch.verify import parse_envelope
 
+# What a window says the same when a new owner says a step again. The rest may be said more fully: an owner that has
+# just loaded its state names every cell, where one that goes on names those that changed.
+SAID_AGAIN = ("rollout", "origin_ms", "crashes", "crash_total", "exposed_total", "heard")
 Cohorts = dict[tuple[int, int], tuple[int, list[Any]]]
 
 
