@@ -22,7 +22,6 @@ from mode import Service
 
 from deploy.workers.driver import Standing
 from deploy.workers.faust_app import CordonApp, SinceMessage, cordon_app, raw_topic, stop_app
-from deploy.workers.predecessor import remove_predecessors
 from ingest.log.feed import FEED_BYTES_MAX, Feed
 from ingest.log.interface import Record, TopicPartition
 from ingest.log.kafka.connection import Connection
@@ -133,7 +132,6 @@ class Agents(Service):
         self._failure = error if self._failure is None else self._failure
 
     async def _live(self) -> None:
-        await asyncio.to_thread(remove_predecessors, self._connection, self._group, self._client)
         pause = RETRY_SECONDS
         while not self.should_stop:
             app = self._make_app()

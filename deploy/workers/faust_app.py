@@ -25,6 +25,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from deploy.workers.assignor import CoPartitionAssignor
+from deploy.workers.predecessor import remove_predecessors
 from ingest.log.kafka.connection import Connection
 
 # Messages that Faust holds between consumer and agent, over all partitions, before it stops fetching.
@@ -80,7 +81,10 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         )
 
     async def on_start(self) -> None:
-        """Connect, however long Kafka is away: raising would end the thread with a traceback each time."""
+        """Connect, however long Kafka is away: raising would end the thread with a traceback each time.
+
+        Before this member joins, a dead one of its name is taken out of the group.
+        """
         self._consumer = None
         while not self.should_stop:
             consumer = self._create_consumer(loop=self.thread_loop)
@@ -93,6 +97,9 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
                 await asyncio.sleep(CONNECT_SECONDS)
             else:
                 self._consumer = consumer
+                conf, app = self.app.conf, self.app
+                assert isinstance(app, CordonApp)
+                await asyncio.to_thread(remove_predecessors, app.connection, conf.id, conf.broker_client_id)
                 return
 
     async def _fetch_records(

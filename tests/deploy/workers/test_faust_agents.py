@@ -7,20 +7,18 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from faust.types import TP
 
 from deploy.workers import driver
 from deploy.workers.agents import Agents
-from deploy.workers.detection import DetectionParts, Watcher, detection_share
+from deploy.workers.detection import DetectionParts, detection_share
 from deploy.workers.driver import Standing
 from deploy.workers.faust_app import SinceMessage
 from deploy.workers.keyed import KeyedShares
-from deploy.workers.signals import SignalsParts, signals_share
 from detectors.policy import load as load_policies
-from detectors.verdict import DecisionWord
 from ingest.clock import DrivenClock
-from ingest.events import encoder
 from ingest.log.feed import Feed
 from ingest.log.interface import Entry, FencedError, Record, TopicPartition
 from ingest.log.kafka.connection import Connection
@@ -28,9 +26,9 @@ from ingest.log.memory import MemoryLog
 from ingest.log.specs import topic_specs
 from ingest.metrics import Metrics
 from ingest.topics import Topics
-from support.cohorts import FleetPlan, Harness, rollout, simulate, steady
-from support.keyed import Embedded, declare, entries_of, events_of, keyed_settings, values_of, wait_for
-from support.switches import KEYS, SIGNER, START_MS, verdict
+from support.cohorts import FleetPlan, rollout, simulate, steady
+from support.keyed import Embedded, declare, entries_of, keyed_settings, values_of
+from support.switches import START_MS
 
 TOPICS = Topics("agents", 2, 1)
 COHORTS = TopicPartition(TOPICS.name("cohorts"), 0)
@@ -287,6 +285,30 @@ def test_an_event_that_cannot_be_pushed_stays_unacknowledged_and_the_agent_lives
     assert "could not be pushed" in caplog.text
 
 
+def test_a_poison_record_is_dead_lettered_with_its_place_and_the_next_are_used() -> None:
+    log = MemoryLog(topic_specs(TOPICS), DrivenClock(START_MS))
+    declare(log, TOPICS, rollout())
+    poison = [Entry(*COHORTS, None, value) for value in (b"{", b"\xff" * 50_000)]
+
+    async def run() -> None:
+        rig = Rig(detection_shares(log), [COHORTS.topic])
+        rig.shares.assign([COHORTS])
+        log.append([*poison, *entries_of(TOPICS, [steady(partition=0), steady(partition=1)])])
+        await rig.give(message_of(COHORTS, record) for record in records_of(log, COHORTS))
+        await rig.until(lambda: rig.consumer.acknowledged == [0, 1, 2, 3])
+        await rig.shares.revoke(5.0)
+        assert not rig.failures
+
+    asyncio.run(run())
+    letters = [msgspec.json.decode(value) for value in values_of(log, TopicPartition(TOPICS.name("deadletter"), 0))]
+    assert [(one["reason"], one["topic"], one["partition"], one["offset"]) for one in letters] == [
+        ("unreadable", COHORTS.topic, 0, 0),
+        ("unreadable", COHORTS.topic, 0, 1),
+    ]
+    assert all(len(one["value"]) < 12_000 for one in letters)
+    assert values_of(log, VERDICTS)
+
+
 def test_a_tombstone_is_passed_on_and_acknowledged() -> None:
     async def run() -> None:
         rig = Rig(bare(), [COHORTS.topic])
@@ -355,87 +377,3 @@ def test_a_share_whose_fence_was_taken_is_made_anew_after_a_pause() -> None:
         await rig.shares.revoke(5.0)
 
     asyncio.run(run())
-
-
-def test_two_owners_of_the_signals_never_give_one_number_twice() -> None:
-    """A zombie goes on after another process has claimed its share: its next event is refused, whatever it knows."""
-    log = MemoryLog(topic_specs(TOPICS), DrivenClock(START_MS))
-    parts = SignalsParts(
-        log=log,
-        topics=TOPICS,
-        settings=keyed_settings(TOPICS),
-        signer=SIGNER,
-        trusted=KEYS,
-        words=None,
-        clock=DrivenClock(START_MS),
-        metrics=Metrics(),
-    )
-    ends: list[BaseException | None] = []
-    zombie = signals_share(parts, 0, lambda _, error: ends.append(error))
-    zombie.driver.start()
-    zombie.driver.wait_started(10)
-    heir = signals_share(parts, 0, lambda *_: None)
-    heir.driver.start()
-    heir.driver.wait_started(10)
-    verdicts = [verdict(DecisionWord.HOLD), verdict(DecisionWord.KILL)]
-    log.append([Entry(*VERDICTS, one.rollout.encode(), encoder.encode(one)) for one in verdicts])
-    for record in records_of(log, VERDICTS):
-        zombie.feed.push(VERDICTS, [record])
-        heir.feed.push(VERDICTS, [record])
-    wait_for(lambda: len(events_of(log, TOPICS)) == 2 and len(ends) == 1, "two events and the zombie's end")
-    zombie.driver.stop()
-    heir.driver.stop()
-    assert [event.switch.number for event in events_of(log, TOPICS)] == [1, 2]
-    assert isinstance(ends[0], FencedError)
-
-
-class Turns:
-    """A stage under a watcher with a timer of the test's own."""
-
-    def __init__(self, doubts: Callable[[], Sequence[str]] | None = None, blind_seconds: float | None = 10.0) -> None:
-        self.now = 100.0
-        self.harness = Harness(partitions=1)
-        self.harness.declare(rollout())
-        self.watcher = Watcher(
-            self.harness.stage,
-            DrivenClock(START_MS),
-            blind_seconds=blind_seconds,
-            doubts=doubts,
-            timer=lambda: self.now,
-        )
-
-    def pass_seconds(self, seconds: float) -> list[str]:
-        """Let time pass, have the watcher look, and return what was said."""
-        before = len(self.harness.verdicts)
-        self.now += seconds
-        self.watcher.turn(False)
-        self.harness.collect()
-        return [one.reason.value for one in self.harness.said()[before:]]
-
-
-def test_no_step_for_long_enough_is_said_as_blindness_and_a_step_ends_it() -> None:
-    turns = Turns()
-    turns.harness.feed([steady()])
-    assert turns.pass_seconds(1) == []
-    assert turns.pass_seconds(10) == []
-    assert turns.pass_seconds(0.1) == ["no_telemetry"]
-    assert turns.pass_seconds(10) == []
-    assert Turns(blind_seconds=None).pass_seconds(1000) == []
-
-
-def test_doubts_are_asked_for_once_a_second_and_take_health_away() -> None:
-    doubts: list[str] = []
-    asked: list[int] = []
-
-    def ask() -> Sequence[str]:
-        asked.append(1)
-        return doubts
-
-    turns = Turns(ask)
-    turns.harness.feed([steady()])
-    for _ in range(10):
-        turns.pass_seconds(0.1)
-    assert 1 <= len(asked) <= 2
-    doubts.append("grouping/3 silent")
-    assert turns.pass_seconds(1)
-    assert "grouping/3 silent" in turns.harness.latest().sentence

@@ -150,7 +150,7 @@ def test_steps_become_the_verdicts_and_the_signed_events_of_the_embedded_stages(
 def test_sigkills_in_mid_incident_leave_numbers_without_holes_or_repeats(
     settings: Settings, topics: Topics, log: KafkaLog
 ) -> None:
-    """Five processes die one after the other while a rollout goes bad and a person drills another's switch."""
+    """Three processes die one after the other while a rollout goes bad and a person drills another's switch."""
     steps = list(simulate(JULY_19))
     embedded = Embedded(topics)
     embedded.run(rollout(), steps=steps)
@@ -159,12 +159,12 @@ def test_sigkills_in_mid_incident_leave_numbers_without_holes_or_repeats(
     declare(log, topics, rollout(), rollout(rollout=DRILLED, product="other"))
     entries = entries_of(topics, steps)
     begun = 0
-    for life in range(5):
+    for life in range(3):
         with child(settings, "detection", "signals") as process:
-            until = len(entries) * (life + 1) // 6
+            until = len(entries) * (life + 1) // 4
             while begun < until:
-                log.append(entries[begun : begun + 16])
-                begun += 16
+                log.append(entries[begun : begun + 10])
+                begun += 10
                 if draw.random() < 0.2:
                     ask(log, topics, begun, Action.HOLD if life % 2 == 0 else Action.RELEASE)
             try:
@@ -301,6 +301,28 @@ def test_a_zombie_of_the_signals_is_refused_by_the_broker(settings: Settings, to
         other.close()
     assert isinstance(ends[0], FencedError)
     require_whole_chains(events_of(log, topics))
+
+
+def test_agents_get_in_by_tls_and_a_password(kafka: LocalKafka, topics: Topics, log: KafkaLog, tmp_path: Path) -> None:
+    assert kafka.security is not None
+    password = tmp_path / "password"
+    password.write_text(kafka.security.users["cordon"])
+    secured = kafka_settings(
+        kafka,
+        topics,
+        kafka_bootstrap=kafka.bootstrap_of("SASLTLS"),
+        kafka_security="sasl_tls",
+        kafka_ca_file=str(kafka.security.directory / "ca.pem"),
+        kafka_username="cordon",
+        kafka_password_file=str(password),
+    )
+    source = TopicPartition(topics.name("verdicts"), keyed_partition_of(ROLLOUT, topics.keyed_partitions))
+    with KeyedWorker(secured, topics, log, ["signals"]) as worker:
+        wait_for(lambda: worker.metrics.value("owned_partitions", stage="signals") == 2, "both shares")
+        log.append([Entry(*source, ROLLOUT.encode(), encoder.encode(verdict(DecisionWord.KILL)))])
+        wait_for(lambda: len(events_of(log, topics)) == 1, "the event")
+        # Pushed by the agent, not found by the share's own look into the log.
+        assert worker.agents[0].standings()[-1].progress == 1
 
 
 @pytest.mark.slow
