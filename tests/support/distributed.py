@@ -17,7 +17,7 @@ import httpx2
 from support.system import CORDON, START_SECONDS_MAX, CordonEndedError, CordonProcess, environment
 
 
-def kafka_settings(bootstrap: str, lane: str = "live", **settings: object) -> dict[str, object]:
+def kafka_settings(bootstrap: str, lane: str = "live", **settings: Any) -> dict[str, Any]:
     """Return the settings of processes on a broker of a test's, with ports of the system's choice."""
     return {
         "kafka_bootstrap": bootstrap,
@@ -34,7 +34,7 @@ def kafka_settings(bootstrap: str, lane: str = "live", **settings: object) -> di
 class DistributedProcess(CordonProcess):
     """`cordon up --distributed` on free ports."""
 
-    def __init__(self, data: Path, bootstrap: str, *, workers: int = 1, lane: str = "live", **settings: object) -> None:
+    def __init__(self, data: Path, bootstrap: str, *, workers: int = 1, lane: str = "live", **settings: Any) -> None:
         """Prepare; `start` starts it. With `clickhouse_port` among the settings it has a store."""
         store = "clickhouse_port" in settings
         super().__init__(data, store=store, **kafka_settings(bootstrap, lane, **settings))
@@ -121,7 +121,8 @@ class SingleProcess:
         self.kind, self.data = kind, data
         self.urls: dict[str, str] = {}
         self._command = [str(CORDON), kind, "--data", str(data), *arguments]
-        self._environment = environment(reports_port=0, streams_port=0, **settings)
+        self._environment = environment(**{"reports_port": 0, "streams_port": 0, "store": False, **settings})
+        data.parent.mkdir(parents=True, exist_ok=True)
         self._out = data.parent / f"{data.name}-{kind}.out"
         self._err = data.parent / f"{data.name}-{kind}.err"
         self._process: subprocess.Popen[bytes] | None = None
@@ -130,6 +131,15 @@ class SingleProcess:
     def said(self) -> str:
         """What it wrote to standard error, over all its lives."""
         return self._err.read_text() if self._err.exists() else ""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, once started."""
+        return None if self._process is None else self._process.pid
+
+    def set(self, **settings: object) -> None:
+        """Change settings of the next start."""
+        self._environment |= {f"CORDON_{name.upper()}": str(value) for name, value in settings.items()}
 
     def spawn(self) -> "SingleProcess":
         """Start it and return at once."""
@@ -187,12 +197,13 @@ class SingleProcess:
 
 @contextmanager
 def running_distributed(
-    data: Path, bootstrap: str, *, workers: int = 1, **settings: object
+    data: Path, bootstrap: str, *, workers: int = 1, **settings: Any
 ) -> Iterator[DistributedProcess]:
     """Run `cordon up --distributed` while the block lasts, and leave no process behind."""
     process = DistributedProcess(data, bootstrap, workers=workers, **settings)
     try:
-        yield process.start()
+        process.start()
+        yield process
     finally:
         process.close()
 

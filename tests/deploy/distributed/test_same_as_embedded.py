@@ -55,7 +55,7 @@ def through_embedded(folder: Path) -> Left:
     with running(settings) as one:
         log = one.embedded.parts.log
         # Upkeep would compact the verdicts away that are to be compared.
-        one.embedded.parts.log.maintain = lambda: None  # type: ignore[method-assign]  # for this test's sake
+        one.embedded.parts.log.maintain = lambda: 0  # type: ignore[method-assign]  # for this test's sake
         urls = {"reports": one.reports_url, "streams": one.streams_url}
         result = replay_through(scenario(), urls, one.token(*ROLES), "replay", DEVICES)
         return left_in(log, Topics("replay", PARTITIONS), result)

@@ -44,7 +44,7 @@ def test_what_it_tells_is_heard_and_it_ends_when_asked() -> None:
         await rig.child.stop()
         assert rig.child.pid is None
         assert not _lives(pid)
-        assert rig.failures == rig.pauses == []
+        assert (rig.failures, rig.pauses) == ([], [])
 
     asyncio.run(run())
 

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -34,7 +35,7 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseP
 def cordon(
     tmp_path_factory: pytest.TempPathFactory, bootstrap: str, clickhouse: ClickHouseProcess
 ) -> Iterator[DistributedProcess]:
-    store = {"clickhouse_host": "127.0.0.1", "clickhouse_port": clickhouse.port}
+    store: dict[str, Any] = {"clickhouse_host": "127.0.0.1", "clickhouse_port": clickhouse.port}
     with running_distributed(tmp_path_factory.mktemp("up") / "data", bootstrap, blind_seconds=4, **store) as process:
         yield process
 
