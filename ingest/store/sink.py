@@ -207,13 +207,14 @@ class Sink:
         self._clear()
         for source, (position, doubtful) in standing.items():
             self._positions[source] = position if doubtful is None else doubtful.first
+        # Not the doubtful blocks' ends yet: what is called flushed may be committed, which would prove them complete.
+        self._flushed = dict(self._positions)
         for source, (_, doubtful) in standing.items():
             if doubtful is not None:
                 while self._positions[source] < doubtful.end and self._read(source, doubtful.end):
                     pass
                 self._positions[source] = doubtful.end
                 self._spans[source] = doubtful
-        self._flushed = dict(self._positions)
         if self._spans:
             _logger.info("writing the last block of %d partitions again", len(self._spans))
             self._write()

@@ -131,6 +131,33 @@ def test_what_is_flushed_is_what_is_in_the_store(log: MemoryLog, topics: Topics,
     assert sink.flushed[crashes] == sink.positions[crashes] == log.bounds(crashes)[1]
 
 
+def test_a_block_in_doubt_is_not_flushed_before_it_is_written_again(
+    store: ChdbStore, log: MemoryLog, topics: Topics, make_fleet: MakeFleet
+) -> None:
+    """An agent commits what is flushed, and a commit at a block's end proves it complete: not while it is not."""
+    fleet = make_fleet(7)
+    log.append(fleet.entries(topics, batches=20, size=20))
+    mortal = Mortal(store)
+    sink = sink_of(log, mortal, topics, [0], SinkLimits())
+    sink.step()
+    mortal.left, mortal.after = 1, True
+    with pytest.raises(KilledError):
+        sink.flush()
+    crashes = TopicPartition(topics.name("crashes"), 0)
+    mortal = Mortal(store)
+    mortal.left = 1
+    shares = {"store/0": shares_of(topics)["store/0"]}
+    heir = Sink(log, mortal, topics, Metrics(), DrivenClock(BASE_MS), SinkLimits(), shares=shares)
+    with pytest.raises(KilledError):
+        heir.recover()
+    assert heir.flushed[crashes] == 0
+    mortal.left = -1
+    heir.recover()
+    assert heir.flushed[crashes] == log.bounds(crashes)[1]
+    sink_of(log, store, topics, [0, 1, 2]).drain()
+    assert counted(store) == recount(fleet.made)
+
+
 def test_a_fed_sink_reads_only_where_something_is_and_skips_nothing(topics: Topics, make_fleet: MakeFleet) -> None:
     """An agent pushes some records and forgets others; where nothing is known to be, the log is not asked."""
     asked: list[TopicPartition] = []
