@@ -157,7 +157,7 @@ class Watch:
                 return
             now, before = self._timer(), share.word
             moved = before is None or before.generation != word.generation or before.positions != word.positions
-            if moved or not word.lag_records:
+            if moved or (not word.lag_records and word.newest_ms):
                 share.moved_at = now
             share.word = word
             if fresh and not word.leaving:
@@ -219,9 +219,10 @@ class Watch:
             detail = f"{word.worker} has {word.lag_records} records unread, over {limits.lag_records_max}: add workers"
             return Unseen(share=name, cause=Cause.BEHIND, detail=detail)
         if limits.aged and name.partition("/")[0] in _AGED_STAGES:
-            age_ms = self._clock.now_ms() - word.newest_ms
-            if age_ms > limits.blind_seconds * 1000:
-                told = f"{age_ms / 1000:.0f} s old" if word.newest_ms else "not there yet"
+            # An owner that has just begun has read nothing yet, which is no blindness until it lasts.
+            age_seconds = (self._clock.now_ms() - word.newest_ms) / 1000 if word.newest_ms else still
+            if age_seconds > limits.blind_seconds:
+                told = f"{age_seconds:.0f} s old" if word.newest_ms else "not there yet"
                 detail = f"the newest record {word.worker} has read is {told}: do gateways tick, and does it keep up?"
                 return Unseen(share=name, cause=Cause.OLD, detail=detail)
         return None

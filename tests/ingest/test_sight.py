@@ -142,6 +142,18 @@ def test_old_records_are_blindness_where_ticks_never_rest() -> None:
     assert rig.causes() == [("detection/0", Cause.OLD)]
 
 
+def test_an_owner_that_has_just_begun_is_not_blind_until_that_lasts() -> None:
+    """Each rebalance brings owners that have read nothing yet; a verdict must not flicker with each."""
+    rig = Rig()
+    rig.all_say()
+    rig.all_say(generation=2, newest_ms=0)
+    assert rig.causes() == []
+    for _ in range(BLIND_SECONDS + 1):
+        rig.later(1)
+        rig.all_say(generation=2, newest_ms=0)
+    assert rig.causes() == [("grouping/0", Cause.OLD)]
+
+
 def test_the_age_of_records_is_not_judged_where_the_clock_is_driven() -> None:
     rig = Rig("replay")
     rig.all_say(newest_ms=1)

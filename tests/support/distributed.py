@@ -34,6 +34,9 @@ def kafka_settings(bootstrap: str, lane: str = "live", **settings: Any) -> dict[
 class DistributedProcess(CordonProcess):
     """`cordon up --distributed` on free ports."""
 
+    # It waits for three or more processes, and for groups to deal out their partitions.
+    start_seconds_max = 3 * START_SECONDS_MAX
+
     def __init__(self, data: Path, bootstrap: str, *, workers: int = 1, lane: str = "live", **settings: Any) -> None:
         """Prepare; `start` starts it. With `clickhouse_port` among the settings it has a store."""
         store = "clickhouse_port" in settings
@@ -159,7 +162,7 @@ class SingleProcess:
             CordonEndedError: it ended instead, or took too long.
         """
         assert self._process is not None
-        until = time.monotonic() + START_SECONDS_MAX
+        until = time.monotonic() + 3 * START_SECONDS_MAX
         while "ready" not in (lines := self._out.read_text().splitlines()):
             if self._process.poll() is not None or time.monotonic() > until:
                 self.kill()

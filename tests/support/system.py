@@ -51,7 +51,10 @@ class CordonProcess:
         data: its data folder.
         urls: listener name to URL, of the latest start.
         start_seconds: what the latest start took until `ready`.
+        start_seconds_max: what it may take.
     """
+
+    start_seconds_max = START_SECONDS_MAX
 
     def __init__(self, data: Path, *, store: bool = False, **settings: object) -> None:
         """Prepare; `start` starts it.
@@ -87,7 +90,7 @@ class CordonProcess:
         with self._out.open("wb") as out, self._err.open("ab") as err:
             self._process = subprocess.Popen(command, env=environment(**self._settings), stdout=out, stderr=err)
         while "ready" not in (lines := self._out.read_text().splitlines()):
-            if self._process.poll() is not None or time.monotonic() - begun > START_SECONDS_MAX:
+            if self._process.poll() is not None or time.monotonic() - begun > self.start_seconds_max:
                 self.kill()
                 raise CordonEndedError(f"cordon up said {lines} and then: {self.said[-2000:]}")
             time.sleep(0.01)

@@ -22,6 +22,8 @@ def imports_of(path: Path) -> set[str]:
 def test_system_tests_import_none_of_the_product(repository: Path) -> None:
     """Neither the tests nor their helpers import a package of the product, but for the file that says why."""
     files = [*(repository / "tests" / "system").glob("*.py"), *(repository / "tests" / "support").glob("system*.py")]
+    files += [*(repository / "tests" / "system" / "distributed").glob("test_*.py")]
+    files += [repository / "tests" / "support" / "distributed.py"]
     assert len(files) > 8
     wrong = {path.name: imports_of(path) & PRODUCT for path in files if path.name not in INSIDE}
     assert not {name: names for name, names in wrong.items() if names}
