@@ -22,7 +22,7 @@ from ingest.log.embedded import EmbeddedLog
 from ingest.log.interface import Log, LogError
 from ingest.log.specs import TopicSpec, topic_specs
 from ingest.metrics import Metrics
-from ingest.settings import Settings
+from ingest.settings import Settings, SettingsError
 from ingest.topics import LIVE_LANE, SOURCE_WORDS, Topics
 
 _PROGRESS_MS = 3_600_000
@@ -50,20 +50,40 @@ def own_specs(topics: Topics) -> tuple[TopicSpec, ...]:
 
 @contextmanager
 def _opened(settings: Settings, topics: Topics) -> Iterator[Log]:
-    """Open the installation's log, with the topics of both lanes.
+    """Open the installation's log, with the topics of both lanes; those of the run are made.
 
     Raises:
-        LogError: it can't be opened.
+        LogError: it can't be opened, or the topics can't be made.
+        SettingsError: Kafka's settings contradict each other.
     """
     live = topic_specs(Topics(LIVE_LANE, settings.device_partitions, settings.keyed_partitions))
-    folder = Path(settings.data_dir) / "log"
-    if not folder.is_dir():
-        raise LogError(f"{folder} holds no log: name a data folder with --data, or Kafka with kafka_bootstrap")
-    log = EmbeddedLog(folder, (*live, *own_specs(topics)), WallClock())
+    specs = (*live, *own_specs(topics))
+    log = _kafka(settings, topics, specs) if settings.kafka_bootstrap else _embedded(settings, specs)
     try:
         yield log
     finally:
         log.close()
+
+
+def _embedded(settings: Settings, specs: tuple[TopicSpec, ...]) -> Log:
+    folder = Path(settings.data_dir) / "log"
+    if not folder.is_dir():
+        raise LogError(f"{folder} holds no log: name a data folder with --data, or Kafka with kafka_bootstrap")
+    return EmbeddedLog(folder, specs, WallClock())
+
+
+def _kafka(settings: Settings, topics: Topics, specs: tuple[TopicSpec, ...]) -> Log:
+    # Imported here: an embedded log needs no Kafka client.
+    from ingest.log.kafka import topics as kafka_topics
+    from ingest.log.kafka.admin import admin_client
+    from ingest.log.kafka.connection import connection_of
+    from ingest.log.kafka.log import KafkaLog
+
+    connection = connection_of(settings)
+    wanted = kafka_topics.wanted(own_specs(topics), replication=connection.replication, min_isr=connection.min_isr)
+    with admin_client(connection) as admin:
+        kafka_topics.apply(admin, wanted)
+    return KafkaLog(connection, specs, WallClock(), Metrics(), lane=topics.lane, client=f"reprocess-{topics.lane}")
 
 
 def conclusions(found: dict[str, Concluded]) -> Table:
@@ -117,7 +137,7 @@ def reprocess(
             run = Reprocess(log, topics, settings, policies, WallClock(), Metrics(), **span)
             _warn_of_the_middle(run)
             run.run(_Progress())
-    except (ValueError, ConfigurationError, LogError) as error:
+    except (ValueError, ConfigurationError, SettingsError, LogError) as error:
         raise click.ClickException(str(error)) from error
     Console().print(conclusions(run.concluded))
     if json_file is not None:

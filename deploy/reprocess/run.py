@@ -4,7 +4,7 @@ The stages are those of every other way to run Cordon, each driven by its Owner.
 rollout systems obey `live` only, so a run ends with verdicts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -43,6 +43,28 @@ class Concluded(msgspec.Struct, kw_only=True):
     held_ms: int | None = None
     killed_ms: int | None = None
     verdicts: int = 0
+
+
+class _AsAppended(GroupingStage):
+    """Grouping that takes the records of a slice in the order in which the log got them, both topics together.
+
+    Reads are larger than what came at a time: a crash tick taken a minute ahead of its time looks like late activity.
+    """
+
+    def __init__(self, topics: Topics, settings: GroupingSettings, metrics: Metrics) -> None:
+        """Begin with nothing taken."""
+        super().__init__(topics, settings, metrics)
+        self._taken: list[tuple[int, str, int, int, Record]] = []
+
+    def apply(self, source: TopicPartition, records: Sequence[Record]) -> None:
+        """Keep the records until the slice is read."""
+        self._taken.extend((one.appended_at_ms, source.topic, source.partition, one.offset, one) for one in records)
+
+    def release(self) -> None:
+        """Take what was kept; of one moment the activity first, as a gateway writes it."""
+        taken, self._taken = self._taken, []
+        for _, topic, partition, _, record in sorted(taken):
+            super().apply(TopicPartition(topic, partition), [record])
 
 
 class Reprocess:
@@ -119,14 +141,22 @@ class Reprocess:
         while until_ms < self._to_ms:
             until_ms = self._next_slice(until_ms)
             self._log.show_until(until_ms)
-            for owner in self._owners:
-                while owner.step(0.0):
-                    pass
+            self._read_slice()
             self._collect()
             if progress is not None:
                 progress(self._grouping.watermark_ms)
         for owner in self._owners:
             owner.stop()
+
+    def _read_slice(self) -> None:
+        """Take all that is shown: grouping first, then detection what grouping says of it."""
+        for owner in self._owners:
+            while owner.step(0.0):
+                pass
+            if owner is self._owners[0]:
+                self._grouping.release()
+                # Nothing is left to read: this one only appends what grouping has to say.
+                owner.step(0.0)
 
     def _next_slice(self, until_ms: int) -> int:
         """Return where the next slice ends; a time without any record is passed at once.
@@ -199,9 +229,9 @@ class Reprocess:
         if known.killed_ms is None and verdict.decision is DecisionWord.KILL:
             known.killed_ms = verdict.at_ms
 
-    def _make_grouping(self, settings: Settings, clock: Clock, metrics: Metrics) -> tuple[GroupingStage, Owner]:
+    def _make_grouping(self, settings: Settings, clock: Clock, metrics: Metrics) -> tuple[_AsAppended, Owner]:
         numbers = range(self._topics.device_partitions)
-        stage = GroupingStage(
+        stage = _AsAppended(
             self._topics,
             GroupingSettings(
                 partitions=numbers,

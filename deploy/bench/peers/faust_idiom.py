@@ -37,7 +37,7 @@ class Report(faust.Record, serializer="json"):
 def app_of(broker: str, topic: str, records: int, data: str) -> faust.App:
     """Return the app that counts `records` reports of `topic` and ends."""
     app = faust.App(
-        f"peer-{topic}",
+        f"faust-{topic}",
         broker=f"kafka://{broker}",
         store="memory://",
         datadir=data,

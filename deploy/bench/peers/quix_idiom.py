@@ -50,7 +50,7 @@ def main(broker: str, topic: str, records: int, data: str) -> None:
     counts: Counter[tuple[str, int]] = Counter()
     app = progress.app = Application(
         broker_address=broker,
-        consumer_group=f"peer-{topic}",
+        consumer_group=f"quix-{topic}",
         auto_offset_reset="earliest",
         state_dir=data,
         loglevel="WARNING",
