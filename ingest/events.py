@@ -182,11 +182,13 @@ class Tick(msgspec.Struct, tag_field="kind", tag="tick", kw_only=True):
 
     Attributes:
         at_ms: everything the gateway received before this time lies before this record.
+        leaving: the gateway has ended in order and holds nothing back: nobody need wait for its next tick.
     """
 
     schema: RecordSchema = SCHEMA_WRITTEN
     gateway: str
     at_ms: int
+    leaving: bool = False
 
 
 class RolloutNotice(msgspec.Struct, tag_field="kind", tag="rollout", kw_only=True):

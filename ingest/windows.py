@@ -43,7 +43,8 @@ class FirstCrash(msgspec.Struct, array_like=True, frozen=True):
         exposed: 1 when the device was exposed at that time, else 0.
         tenant: hashed tenant, so that distinct tenants can be counted beyond groups.
         signature: module and bugcheck, version-free.
-        scored: False when its site had a crash within five minutes before: counted, but no evidence of its own.
+        scored: False when its site had a crash within five minutes before, or its gateway had fallen silent for so long
+            that the watermark had passed it: counted, but no evidence of its own.
         kind: `bsod` or `boot_loop`.
     """
 

@@ -236,11 +236,16 @@ class Coalescer:
         if not (activity_due or self._crashes.count):
             return
         now_ms = self._clock.now_ms()
-        tick_at_ms = now_ms if self._tick_due and now_ms > self.last_tick_ms else None
+        # The last tick says farewell, so it is written whatever the clock says.
+        tick_at_ms = now_ms if self._tick_due and (now_ms > self.last_tick_ms or self._closed) else None
         if self._tick_due:
             self._say_if_behind(now_ms)
+        # A clock that went back must not make what comes now look as if it had been kept back.
+        now_ms = max(now_ms, self.last_tick_ms)
+        if tick_at_ms is not None:
+            tick_at_ms = now_ms
         self._tick_due = False
-        flush = Flush(now_ms, announcements=list(self._announcements), tick_at_ms=tick_at_ms)
+        flush = Flush(now_ms, announcements=list(self._announcements), tick_at_ms=tick_at_ms, leaving=self._closed)
         job = _Job(flush, 0, 0, self._flush_waiters)
         self._flush_waiters = []
         if activity_due:

@@ -62,6 +62,7 @@ class Flush:
     crashes: Sequence[list[Report]] = ()
     announcements: list[Announcement] = field(default_factory=list)
     tick_at_ms: int | None = None
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class RecordWriter:
             values = self._rows(reports, flush.received_at_ms)
             entries.extend(Entry(topic, partition, None, value) for value in values)
         if flush.tick_at_ms is not None:
-            entries.extend(self._ticks(flush.tick_at_ms))
+            entries.extend(self._ticks(flush.tick_at_ms, flush.leaving))
         return entries
 
     def _columns(self, batch: ActivityBatch) -> Iterator[bytes]:
@@ -102,8 +103,8 @@ class RecordWriter:
                 part, lambda part: Batch(gateway=self.gateway, received_at_ms=received_at_ms, reports=list(part))
             )
 
-    def _ticks(self, at_ms: int) -> Iterator[Entry]:
-        value = encoder.encode(Tick(gateway=self.gateway, at_ms=at_ms))
+    def _ticks(self, at_ms: int, leaving: bool) -> Iterator[Entry]:
+        value = encoder.encode(Tick(gateway=self.gateway, at_ms=at_ms, leaving=leaving))
         for word in ("activity", "crashes"):
             topic = self.topics.name(word)
             for partition in range(self.topics.device_partitions):

@@ -127,6 +127,7 @@ def first_crashes(
     columns: Columns,
     crashes: Sequence[Bsod],
     signed: Sequence[Signed],
+    behind: Mask,
     cohorts: Cohorts,
     sites: Sites,
 ) -> dict[str, list[FirstCrash]]:
@@ -141,6 +142,7 @@ def first_crashes(
         columns: the reports as columns; `boot_at` is the boot that crashed.
         crashes: the reports.
         signed: their signatures.
+        behind: which came when the watermark had passed them.
         cohorts: the watched rollouts.
         sites: which sites had a scored crash lately.
     """
@@ -166,7 +168,7 @@ def first_crashes(
             0,
             tenant_hash(crash.tenant),
             signed[place].text,
-            heard and sites.scored(crash.tenant, crash.site, int(at[place])),
+            heard and not behind[place] and sites.scored(crash.tenant, crash.site, int(at[place])),
             "boot_loop" if isinstance(crash, BootLoop) else "bsod",
         )
     return {

@@ -154,13 +154,22 @@ class Partition:
                 if columns is not None:
                     for report in got.reports:
                         report.at_ms = min(report.at_ms, got.received_at_ms)
-                    self.crashes.add(CrashItem(columns, list(got.reports)), len(columns), got.received_at_ms)
+                    self.crashes.add(self._crash_item(columns, got), len(columns), got.received_at_ms)
         else:
             self._bad("crashes", record, DeadReason.UNREADABLE, "")
 
+    def _crash_item(self, columns: Columns, batch: CrashBatch) -> CrashItem:
+        """Return the crashes of a batch; behind, if the watermark has passed the gateway that brings it.
+
+        A gateway's own ticks never lie ahead of what it brings next, so this one was silent for too long. The activity
+        that belongs to its crashes may not have come yet, and what was counted meanwhile lacks its devices.
+        """
+        behind = batch.received_at_ms < self.crashes.ticks.watermark_ms
+        return CrashItem(columns, list(batch.reports), np.full(len(columns), behind))
+
     def _tick(self, word: str, cutter: Cutter[Any], tick: Tick, record: Record) -> None:
         if TIME_MIN_MS <= tick.at_ms <= TIME_MAX_MS:
-            cutter.tick(tick.gateway, tick.at_ms, record.offset + 1)
+            cutter.tick(tick.gateway, tick.at_ms, record.offset + 1, tick.leaving)
         else:
             self._bad(word, record, DeadReason.INCONSISTENT, f"a tick at {tick.at_ms} ms is no time")
 
@@ -236,7 +245,8 @@ class Partition:
             if due.items:
                 # Crashes come in many small records: together they cost a fraction of one by one.
                 reports = [report for item in due.items for report in item.reports]
-                item = CrashItem(join([item.columns for item in due.items]), reports)
+                behind = np.concatenate([item.behind for item in due.items])
+                item = CrashItem(join([item.columns for item in due.items]), reports, behind)
                 for name, rows in population.apply_crashes(item, watermark_ms).items():
                     found.setdefault(name, []).extend(rows)
         if not speaks:

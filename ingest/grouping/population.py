@@ -41,10 +41,15 @@ RowNumbers = npt.NDArray[np.int64]
 
 @dataclass(slots=True)
 class CrashItem:
-    """Crash reports with their columns; no event time lies after the gateway had it."""
+    """Crash reports with their columns; no event time lies after the gateway had it.
+
+    Attributes:
+        behind: which of them a gateway brought that the watermark had passed: counted, but no evidence.
+    """
 
     columns: Columns
     reports: list[Bsod]
+    behind: npt.NDArray[np.bool_]
 
 
 class Push(msgspec.Struct, array_like=True):
@@ -262,6 +267,7 @@ class Population:
         part, rows_at, newest = part.take(fresh), rows_at[fresh], newest[fresh]
         before, after = before[fresh], after[fresh]
         reports = [item.reports[place] for place in picked[fresh].tolist()]
+        behind = item.behind[picked[fresh]]
         if not reports:
             return {}
         signed = [self._signatures.of(report) for report in reports]
@@ -276,7 +282,7 @@ class Population:
             places = counted.tolist()
             found = first_crashes(
                 before[counted], named, part.take(counted), [reports[place] for place in places],
-                [signed[place] for place in places], self.cohorts, self.memory.sites,
+                [signed[place] for place in places], behind[counted], self.cohorts, self.memory.sites,
             )  # fmt: skip
         crashed = after["crashed"]
         crashed[counted] = np.maximum(crashed[counted], part.at[counted])

@@ -1,8 +1,11 @@
 """Cutting a device topic's partition into steps: what lies between two advances of the watermark.
 
 Every gateway writes its clock to each partition four times a second. A partition's watermark is the lowest tick among
-live gateways; a gateway whose ticks trail the newest by more than ten seconds no longer holds it back. All of this is
-decided by the records alone, so a partition that is read again is cut at the same places.
+gateways that may still have something to say. One that ended in order says so; one that merely fell silent is waited
+for until its devices are no longer among those heard lately. Passing it sooner would compare what is seen of some
+devices with what is not seen of others: they would stay at risk on their old version while their crashes and installs
+go unseen, which killed healthy rollouts in simulation. All of this is decided by the records alone, so a partition that
+is read again is cut at the same places.
 """
 
 from collections import deque
@@ -10,7 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-DEAD_MS = 10_000
+from ingest.grouping.cells import RECENT_SECONDS
+
+# As long as a device counts as heard lately.
+SILENT_MS = RECENT_SECONDS * 1000
 GATEWAYS_MAX = 256
 
 Item = TypeVar("Item")
@@ -24,13 +30,15 @@ class Ticks:
         self.newest: dict[str, int] = {}
         self.watermark_ms = 0
 
-    def note(self, gateway: str, at_ms: int) -> bool:
-        """Take a tick; return whether the watermark rose."""
+    def note(self, gateway: str, at_ms: int, leaving: bool = False) -> bool:
+        """Take a tick, which may be the gateway's last; return whether the watermark rose."""
         if gateway not in self.newest and len(self.newest) >= GATEWAYS_MAX:
             del self.newest[min(self.newest, key=self.newest.__getitem__)]
         self.newest[gateway] = max(at_ms, self.newest.get(gateway, 0))
         latest = max(self.newest.values())
-        low = min(tick for tick in self.newest.values() if tick >= latest - DEAD_MS)
+        low = min(tick for tick in self.newest.values() if tick >= latest - SILENT_MS)
+        if leaving:
+            del self.newest[gateway]
         rose = low > self.watermark_ms
         self.watermark_ms = max(low, self.watermark_ms)
         return rose
@@ -79,14 +87,14 @@ class Cutter(Generic[Item]):
         self._open.due_ms = max(self._open.due_ms, not_before_ms)
         self.pending += reports
 
-    def tick(self, gateway: str, at_ms: int, next_offset: int) -> bool:
+    def tick(self, gateway: str, at_ms: int, next_offset: int, leaving: bool = False) -> bool:
         """Take a tick; close the open interval if the watermark rose, and say so."""
-        if not self.ticks.note(gateway, at_ms):
+        if not self.ticks.note(gateway, at_ms, leaving):
             return False
         done = self._open
         done.watermark_ms, done.offset = self.ticks.watermark_ms, next_offset
-        # No live gateway's clock is further ahead than this: an item's own word can't hold the others back for long.
-        done.due_ms = min(max(done.due_ms, done.watermark_ms), done.watermark_ms + DEAD_MS)
+        # As long as a silent gateway is waited for, others are ahead of it; an item's own word can't hold back longer.
+        done.due_ms = min(max(done.due_ms, done.watermark_ms), done.watermark_ms + SILENT_MS)
         done.ticks = dict(self.ticks.newest)
         self.closed.append(done)
         self._open = Interval()

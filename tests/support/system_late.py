@@ -52,6 +52,12 @@ class Chain:
         for owner in self._owners:
             owner.start()
         grouping.generation = self._owners[0].fence.epoch
+        self._grouping = grouping
+
+    @property
+    def watermark_ms(self) -> int:
+        """The lowest watermark of the device partitions."""
+        return self._grouping.watermark_ms
 
     def _places(self, word: str, count: int) -> list[TopicPartition]:
         return [TopicPartition(self.topics.name(word), number) for number in range(count)]

@@ -238,10 +238,25 @@ def test_ticks_never_go_back_over_a_restart(tmp_path: Path) -> None:
     assert run(drive(first, NOW_MS + 5000)) == 200
     second = Rig(tmp_path, clock=DrivenClock(NOW_MS), log=first.log)
     assert run(drive(second, NOW_MS + 1000)) == 409
-    assert second.ticks("activity", 0) == [NOW_MS + 5000]
+    # Each gateway's last tick says farewell, at the time of the one before if the clock has not moved.
+    assert second.ticks("activity", 0) == [NOW_MS + 5000] * 3
     third = Rig(tmp_path, clock=DrivenClock(NOW_MS), log=first.log)
     assert run(drive(third, NOW_MS + 6000)) == 200
-    assert third.ticks("crashes", 1) == [NOW_MS + 5000, NOW_MS + 6000]
+    assert third.ticks("crashes", 1) == [NOW_MS + 5000] * 3 + [NOW_MS + 6000] * 2
+
+
+def test_only_the_last_tick_says_that_the_gateway_leaves(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+
+    async def wait() -> None:
+        async with rig.serving():
+            await asyncio.sleep(0.3)
+
+    run(wait())
+    for word in ("activity", "crashes"):
+        for partition in range(PARTITIONS):
+            told = [tick.leaving for tick in rig.records(word, partition) if isinstance(tick, Tick)]
+            assert told == [False] * (len(told) - 1) + [True]
 
 
 class SteppedClock:
@@ -272,7 +287,7 @@ def test_a_clock_that_goes_back_writes_no_tick_until_it_has_caught_up(
         await rig.gateway.drain()
 
     run(step())
-    assert rig.ticks("activity", 0) == rig.ticks("crashes", 2) == [NOW_MS, NOW_MS + 7]
+    assert rig.ticks("activity", 0) == rig.ticks("crashes", 2) == [NOW_MS, NOW_MS + 7, NOW_MS + 7]
     assert sum("went back" in record.message for record in caplog.records) == 1
 
 
@@ -339,7 +354,7 @@ def test_everything_received_before_a_tick_lies_before_it(
             last_tick_ms = 0
             for record in rig.records(word, partition):
                 if isinstance(record, Tick):
-                    assert record.at_ms > last_tick_ms
+                    assert record.at_ms > last_tick_ms or record.leaving
                     last_tick_ms = record.at_ms
                 elif isinstance(record, Batch):
                     assert min(report.seq for report in record.reports) >= last_tick_ms

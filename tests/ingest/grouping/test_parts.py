@@ -16,7 +16,7 @@ from ingest.grouping.devices import rounds
 from ingest.grouping.fleet import ROW, Fleet, FleetFullError
 from ingest.grouping.partition import Bounds, Partition
 from ingest.grouping.snapshot import Snapshots
-from ingest.grouping.ticks import DEAD_MS, Ticks
+from ingest.grouping.ticks import SILENT_MS, Ticks
 from ingest.log.interface import Record
 from ingest.rollouts import rollout_id
 from ingest.topics import Topics
@@ -82,17 +82,32 @@ def test_rounds_keep_each_devices_order(numbers: list[int]) -> None:
         assert places == sorted(places)
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 60_000)), max_size=60))
-def test_the_watermark_is_the_lowest_live_tick_and_never_falls(ticks: list[tuple[str, int]]) -> None:
-    """Gateways join, die, come back and set their clocks back; the watermark is what the rule says."""
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4 * SILENT_MS), st.booleans()), max_size=60))
+def test_the_watermark_is_the_lowest_live_tick_and_never_falls(ticks: list[tuple[str, int, bool]]) -> None:
+    """Gateways join, fall silent, leave, come back and set their clocks back; the watermark is what the rule says."""
     cut, newest, held = Ticks(), dict[str, int](), 0
-    for gateway, at_ms in ticks:
+    for gateway, at_ms, leaving in ticks:
         newest[gateway] = max(newest.get(gateway, 0), at_ms)
-        live = [at for at in newest.values() if at >= max(newest.values()) - DEAD_MS]
+        live = [at for at in newest.values() if at >= max(newest.values()) - SILENT_MS]
         rose = min(live) > held
         held = max(held, min(live))
-        assert cut.note(gateway, at_ms) == rose
+        assert cut.note(gateway, at_ms, leaving) == rose
         assert cut.watermark_ms == held
+        if leaving:
+            del newest[gateway]
+
+
+def test_a_silent_gateway_is_waited_for_and_one_that_left_is_not() -> None:
+    cut = Ticks()
+    cut.note("a", 1000)
+    cut.note("b", 1000)
+    assert not cut.note("a", 600_000), "b may come back with what it holds"
+    assert cut.note("a", 1001 + SILENT_MS), "by now its devices are not among those heard lately"
+    cut = Ticks()
+    cut.note("a", 1000)
+    cut.note("b", 2000, leaving=True)
+    assert cut.note("a", 600_000)
+    assert cut.watermark_ms == 600_000
 
 
 class Bench:
