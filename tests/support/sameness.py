@@ -1,6 +1,7 @@
 """What one scenario left in a lane's log, in a form that compares: cohort counts, verdicts, decisions.
 
-Left out is only what says how and where it was worked out: generations, offsets, wall clocks, signatures.
+Left out is what says how and where it was worked out (generations, offsets, wall clocks, signatures), and the moment of a
+rollout's first words, before any device is exposed: nothing orders the reading of a declaration among the steps.
 """
 
 import base64
@@ -13,7 +14,7 @@ import msgspec
 from deploy.replay.remote import connected, fetch_keys
 from deploy.replay.result import ReplayResult
 from detectors.backtest.scenario import Scenario
-from detectors.verdict import verdict_decoder
+from detectors.verdict import Reason, verdict_decoder
 from ingest.log.interface import Log, Record, TopicPartition
 from ingest.topics import TOPICS, Topics
 from ingest.windows import step_decoder
@@ -96,6 +97,8 @@ def _verdicts(log: Log, topics: Topics) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for record in _records(log, topics, "verdicts"):
         verdict = verdict_decoder.decode(record.value or b"")
+        if verdict.reason is Reason.NO_EXPOSURE:
+            continue
         found.setdefault(verdict.rollout, []).append(msgspec.to_builtins(verdict))
     return found
 
@@ -106,5 +109,7 @@ def _events(log: Log, topics: Topics) -> dict[str, list[dict[str, Any]]]:
         data = msgspec.json.decode(base64.b64decode(parse_envelope(record.value or b"").payload))["data"]
         for name in ("decided_ms", "previous_digest"):
             data.pop(name)
+        if data["reason"] == Reason.NO_EXPOSURE:
+            data.pop("watermark_ms")
         found.setdefault(data["rollout"], []).append(data)
     return found
