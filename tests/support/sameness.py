@@ -1,7 +1,7 @@
 """What one scenario left in a lane's log, in a form that compares: cohort counts, verdicts, decisions.
 
-Left out is what says how and where it was worked out (generations, offsets, wall clocks, signatures), and the moment of a
-rollout's first words, before any device is exposed: nothing orders the reading of a declaration among the steps.
+Left out is what says how and where it was worked out (generations, offsets, wall clocks, signatures), and the moment of
+a rollout's first words, before any device is exposed: nothing orders the reading of a declaration among the steps.
 """
 
 import base64
