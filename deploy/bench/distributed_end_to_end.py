@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.bench.distributed_lane import BenchLane, Distributed, Tail, memory_bytes, metric_at
+from deploy.bench.distributed_lane import BenchLane, Distributed, Tail, cpu_seconds, memory_bytes, metric_at
 from deploy.bench.distributed_load import Rounds, post_at
 from deploy.bench.figures import Figure, at_least, at_most, printed
 from deploy.bench.latency import EXPOSED, Crowd, Trial
@@ -118,23 +118,27 @@ def sustained(lane: BenchLane, cordon: Distributed, kafka: LocalKafka) -> list[F
     stages.wait_reached(WallClock().now_ms(), DRAIN_SECONDS_MAX)
     warm = rounds.posted
     pids = [*cordon.children(), kafka.nodes[0].pid]
+    used = sum(map(cpu_seconds, pids)) + time.process_time()
     with Samples(lambda: pids, stages) as samples:
         began = time.monotonic()
         codes += post_at(cordon.reports, rounds, RATE, SECONDS)
         load_ended = time.monotonic()
         stages.wait_reached(WallClock().now_ms(), DRAIN_SECONDS_MAX)
         all_judged = time.monotonic()
+    used = sum(map(cpu_seconds, pids)) + time.process_time() - used
     if set(codes) != {202} or accepted(cordon) != rounds.posted:
         raise RuntimeError(f"answers {codes}, and {accepted(cordon):.0f} of {rounds.posted} reports were counted")
     reports = rounds.posted - warm
-    held = {name: round(memory_bytes(pid) / 1e6) for pid, name in cordon.children().items()}
-    held["broker"] = round(memory_bytes(kafka.nodes[0].pid) / 1e6)
-    print(f"memory in MB: {held}", file=sys.stderr)
+    names = [*cordon.children().items(), (kafka.nodes[0].pid, "broker")]
+    held = [f"{name} {memory_bytes(pid) / 1e6:.0f}" for pid, name in names]
+    print(f"memory in MB: {', '.join(held)}", file=sys.stderr)
     return [
         at_least(
             "gateway to verdict, a minute, until all is judged", reports / (all_judged - began), "reports/s", BOUND
         ),
         at_most("behind when the load ends", all_judged - load_ended, "s", LAG_END_SECONDS_MAX),
+        # What the machine could do with nobody else on it: two cores give 2,000,000 us a second.
+        printed("processor time of everything, broker and load too", used / reports * 1e6, "us/report"),
         printed("behind at worst during that minute", max(samples.lag_seconds, default=0.0), "s"),
         at_most("memory, last quarter against the one before", samples.growth, "ratio", MEMORY_GROWTH_MAX),
         printed("memory of all processes and the broker", samples.memory[-1] / 1e6, "MB"),
