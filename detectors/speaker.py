@@ -122,7 +122,9 @@ class Speaker:
         at_ms = self.situation.at_ms
         said = self._said[tracker.rollout]
         crashes = tracker.tally.exposed + tracker.tally.control
-        beat = at_ms >= said.at_ms + _HEARTBEAT_MS or said.at_ms < 0
+        # By full minutes of event time, not since the last word: when a rollout was first spoken of depends on when its
+        # declaration was read, and all later words must not.
+        beat = at_ms // _HEARTBEAT_MS > said.at_ms // _HEARTBEAT_MS or said.at_ms < 0
         news = tracker.revision != said.revision or crashes != said.crashes or bool(tracker.failed)
         if not (always or beat or news):
             self._reschedule(tracker, said)
@@ -157,7 +159,7 @@ class Speaker:
         )
 
     def _reschedule(self, tracker: Tracker, said: Said) -> None:
-        due_ms = max(said.at_ms, 0) + _HEARTBEAT_MS
+        due_ms = (max(said.at_ms, 0) // _HEARTBEAT_MS + 1) * _HEARTBEAT_MS
         if tracker.revision != said.revision:
             due_ms = (said.at_ms // _SECOND + 1) * _SECOND
         silence_ms = tracker.next_due_ms()
