@@ -26,7 +26,7 @@ from faust.types.tuples import ConsumerMessage
 
 from deploy.workers.assignor import CoPartitionAssignor
 from deploy.workers.predecessor import remove_predecessors
-from ingest.log.kafka.connection import Connection
+from ingest.log.kafka.connection import METADATA_MS, Connection
 
 # Messages that Faust holds between consumer and agent, over all partitions, before it stops fetching.
 BUFFERED_MAX: Final = 256
@@ -73,6 +73,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             auto_offset_reset="earliest",
             max_poll_interval_ms=int(POLL_SECONDS_MAX * 1000),
             max_partition_fetch_bytes=FETCH_BYTES_MAX,
+            metadata_max_age_ms=METADATA_MS,
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),

@@ -29,7 +29,7 @@ from deploy.workers.predecessor import remove_predecessors
 from deploy.workers.shares import DEVICE_WORDS, STAGE, GroupingPlan, GroupingShare, GroupingShares
 from ingest.clock import Clock
 from ingest.log.interface import Log, LogError, LogUnavailableError, Record, TopicPartition
-from ingest.log.kafka.connection import Connection
+from ingest.log.kafka.connection import METADATA_MS, Connection
 from ingest.log.owner import GapError
 from ingest.metrics import Metrics
 from ingest.topics import Topics
@@ -57,6 +57,7 @@ def consumer_arguments(connection: Connection, plan: GroupingPlan) -> dict[str, 
         "isolation_level": "read_committed",
         "enable_auto_commit": False,
         "auto_offset_reset": "none",
+        "metadata_max_age_ms": METADATA_MS,
         "session_timeout_ms": plan.session_ms,
         "heartbeat_interval_ms": min(1000, plan.session_ms // 3),
         "rebalance_timeout_ms": plan.session_ms,

@@ -21,7 +21,7 @@ from kafka.structs import OffsetAndMetadata
 
 from ingest.gateway.intake import IntakeRecord
 from ingest.log.interface import Record, TopicPartition
-from ingest.log.kafka.connection import Connection
+from ingest.log.kafka.connection import METADATA_MS, Connection
 from ingest.topics import Topics
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ def intake_consumer(connection: Connection, topics: Topics, client: str) -> Kafk
         # A foreign producer that takes back a transaction has not said anything.
         isolation_level="read_committed",
         allow_auto_create_topics=False,
+        metadata_max_age_ms=METADATA_MS,
         session_timeout_ms=connection.session_ms,
         heartbeat_interval_ms=connection.session_ms // 4,
         request_timeout_ms=max(connection.timeout_ms, connection.session_ms + 1000),
@@ -142,6 +143,7 @@ class IntakeConsumer:
             taking = self._stage.take(TopicPartition(source.topic, source.partition), taken)
             future = asyncio.run_coroutine_threadsafe(taking, self._loop)
             self._batches[source] = _Batch(future, records[-1].offset + 1)
+        _keep_join(consumer)
         self.settle(consumer)
 
     def settle(self, consumer: KafkaConsumer) -> None:
@@ -174,6 +176,17 @@ class _Revoked(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python
 
     def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:
         """Read from the committed offsets, as the consumer does by itself."""
+
+
+def _keep_join(consumer: KafkaConsumer) -> None:
+    """Have the next poll finish a join that the end of this one has left under way.
+
+    Where topics that changed began the join (none were known of a broker that had just started), kafka-python 3.0 takes
+    it for done once it has dealt, and never hears what was dealt: the member owns nothing and is out after a session.
+    """
+    coordinator = consumer._coordinator
+    if coordinator._join_task is not None:
+        coordinator.rejoin_needed = True
 
 
 def _close(consumer: KafkaConsumer | None) -> None:
