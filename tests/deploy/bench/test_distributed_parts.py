@@ -1,4 +1,4 @@
-"""The bench of the distributed way: reports of known truth, posts that never repeat a number, counts that must agree."""
+"""The distributed bench: reports of known truth, posts that never repeat a number, counts that must agree."""
 
 import re
 from collections import Counter
