@@ -1,10 +1,11 @@
 """The `cordon` command: one click group, each command in a file of its own, imported only when it is asked for."""
 
 import importlib
-import logging
 from typing import cast
 
 import click
+
+from deploy.serving.logs import configure
 
 # Command to module and attribute: starting `cordon watch` must not import ClickHouse.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -48,8 +49,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="cordon")
-@click.option("--verbose", is_flag=True, help="Log what the parts do.")
+@click.option("--verbose", is_flag=True, help="Log what the parts do, and what the libraries say.")
 def main(verbose: bool) -> None:
     """Stop a bad driver or content update before it reaches the fleet."""
-    level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure(verbose)
