@@ -21,6 +21,8 @@ from ingest.log.interface import LogError, Record
 BATCH_BYTES_MAX = 1 << 20
 INFLATED_BYTES_MAX = 256 << 20
 ZSTD_LEVEL = 1
+# A tick alone: compressing it costs more than it saves.
+PLAIN_BYTES_MAX = 512
 
 _ZSTD = DefaultRecordBatchBuilder.CODEC_ZSTD
 _HEADER = struct.Struct(">qiibIhiqqqhii")
@@ -35,6 +37,8 @@ class _Builder(DefaultRecordBatchBuilder):  # type: ignore[misc]  # the library 
 
     def _maybe_compress(self) -> bool:
         size = self.HEADER_STRUCT.size
+        if len(self._buffer) < PLAIN_BYTES_MAX:
+            return False
         data = bytes(self._buffer[size:])
         packed = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)
         if len(packed) >= len(data):

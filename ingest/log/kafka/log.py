@@ -10,6 +10,7 @@ Each part has a `Wire` of its own, so that a request that waits holds up nobody 
 never connects, and no call takes longer than `kafka_timeout_ms`, but for `wait`, which may take its own time besides.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
@@ -18,7 +19,7 @@ from ingest.log.interface import Entry, Fence, LogError, LogUnavailableError, Re
 from ingest.log.kafka import groups
 from ingest.log.kafka.connection import Connection
 from ingest.log.kafka.fences import Claims
-from ingest.log.kafka.produce import Producer
+from ingest.log.kafka.producer import Producer
 from ingest.log.kafka.reading import Reader
 from ingest.log.kafka.transactions import FencedWriter
 from ingest.log.kafka.wire import CLOSED, Deadline, Wire
@@ -30,6 +31,8 @@ from ingest.topics import Topics
 VALUE_BYTES_MAX = 1 << 20
 KEY_BYTES_MAX = 1 << 14
 CLOSE_SECONDS_MAX = 5.0
+
+logger = logging.getLogger(__name__)
 
 
 class KafkaLog:
@@ -208,5 +211,8 @@ class KafkaLog:
 
     def _note(self, up: bool) -> None:
         if up is not self._up:
+            if up and self._up is not None:
+                # What does not answer, whoever asked says by itself.
+                logger.warning("Kafka answers again", extra={"log_is_back": True})
             self._up = up
             self._metrics.set("kafka_up", 1 if up else 0)

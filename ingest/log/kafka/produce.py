@@ -1,11 +1,11 @@
-"""Appends: entries to one batch a partition, sent to the leaders, with an identity that makes repeats harmless.
+"""Batches on their way to the leaders, one for each partition, with an identity that makes repeats harmless.
 
-A batch carries producer id, epoch and sequence, so a try whose answer was lost may be repeated: the broker knows it and
-answers with its offset. The invariant: when an append has failed, no batch of it can appear after a later append of the
-same identity in the same partition, because the epoch is raised first and brokers refuse the older one.
+Beneath the shared producer and the fenced writers. A batch carries producer id, epoch and sequence, so a try whose
+answer was lost may be repeated: the broker knows it and answers with its offset. The invariant: of each entry it is
+known afterwards whether it is in the log, is not, or may be; "is not" is never said of one that may yet appear.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kafka.errors import (
@@ -23,10 +23,9 @@ from kafka.errors import (
     for_code,
 )
 from kafka.future import Future
-from kafka.protocol.producer import InitProducerIdRequest, ProduceRequest
+from kafka.protocol.producer import ProduceRequest
 
-from ingest.clock import Clock
-from ingest.log.interface import Entry, LogError, LogUnavailableError, TopicPartition
+from ingest.log.interface import Entry, LogError, TopicPartition, UnknownTopicError
 from ingest.log.kafka.batches import BATCH_BYTES_MAX, build
 from ingest.log.kafka.wire import Deadline, Node, TimedOutError, Wire, retriable
 
@@ -69,56 +68,19 @@ class Identity:
         return Identity(self.producer_id, self.epoch + 1) if self.epoch < _EPOCH_MAX else None
 
 
-class Producer:
-    """The unfenced appends of one log, one at a time: that is what keeps their order."""
+@dataclass(slots=True)
+class Sent:
+    """What became of entries, by their places; filled in while they are sent, whatever ends that.
 
-    def __init__(self, wire: Wire, clock: Clock) -> None:
-        """Take a wire; nothing is sent before the first append."""
-        self._wire = wire
-        self._clock = clock
-        self._identity: Identity | None = None
-        self._spent = False
+    Attributes:
+        offsets: of those that are in the log.
+        refused: why Kafka refuses those of a partition: a LogError, or one of `IDENTITY_LOST`.
+        doubtful: those that were sent and may be there or not.
+    """
 
-    def append(self, entries: Sequence[Entry], deadline: Deadline) -> list[int]:
-        """Append the entries and return their offsets.
-
-        Raises:
-            LogUnavailableError: some may be there, some not; append them again.
-            LogError: Kafka refuses them.
-        """
-        with self._wire.held(deadline):
-            identity = self._renewed(deadline)
-            self._spent = True
-            try:
-                offsets = produce(self._wire, identity, entries, self._clock.now_ms(), deadline)
-            except IDENTITY_LOST as error:
-                raise LogUnavailableError(
-                    f"Kafka has lost track of this producer ({type(error).__name__}): append again, as a new one"
-                ) from error
-            self._spent = False
-            return offsets
-
-    def _renewed(self, deadline: Deadline) -> Identity:
-        if self._spent and self._identity is not None:
-            # Brokers need not be told: the first batch of the new epoch shuts out the older one.
-            self._identity = self._identity.raised()
-        if self._identity is None:
-            self._identity = _identified(self._wire, deadline)
-        self._spent = False
-        return self._identity
-
-
-def _identified(wire: Wire, deadline: Deadline) -> Identity:
-    answer = wire.ask(
-        wire.any_node,
-        lambda: InitProducerIdRequest(
-            transactional_id=None, transaction_timeout_ms=0, producer_id=-1, producer_epoch=-1, max_version=4
-        ),
-        lambda response: [response.error_code],
-        deadline,
-    )
-    wire.require(answer.error_code)
-    return Identity(answer.producer_id, answer.producer_epoch)
+    offsets: dict[int, int] = field(default_factory=dict)
+    refused: dict[int, BaseException] = field(default_factory=dict)
+    doubtful: set[int] = field(default_factory=set)
 
 
 def produce(wire: Wire, identity: Identity, entries: Sequence[Entry], now_ms: int, deadline: Deadline) -> list[int]:
@@ -129,23 +91,39 @@ def produce(wire: Wire, identity: Identity, entries: Sequence[Entry], now_ms: in
         LogError: a batch is refused for good.
         KafkaError: one of `IDENTITY_LOST`.
     """
+    sent = Sent()
+    send(wire, identity, entries, now_ms, deadline, sent)
+    for error in sent.refused.values():
+        raise error
+    return [sent.offsets[place] for place in range(len(entries))]
+
+
+def send(wire: Wire, identity: Identity, entries: Sequence[Entry], now_ms: int, deadline: Deadline, sent: Sent) -> None:
+    """Send the entries, up to the first refusal, and note in `sent` what became of each. The caller holds the wire.
+
+    A partition's entries are in the log in their order, as a whole where one batch can hold them.
+
+    Raises:
+        LogUnavailableError: not all were acknowledged in time.
+        LogError: Kafka refuses the connection.
+    """
     places: dict[TopicPartition, list[int]] = {}
     for place, entry in enumerate(entries):
         places.setdefault(TopicPartition(entry.topic, entry.partition), []).append(place)
     rounds = {source: _chunks(entries, mine) for source, mine in places.items()}
-    offsets = [-1] * len(entries)
-    turn = 0
-    while any(len(chunks) > turn for chunks in rounds.values()):
+    for turn in range(max(map(len, rounds.values()), default=0)):
         mine = {source: chunks[turn] for source, chunks in rounds.items() if len(chunks) > turn}
         batches = {}
         for source, chunk in mine.items():
             records: Records = [(entries[place].key, entries[place].value) for place in chunk]
             batches[source] = _batch(identity, source, records, now_ms)
-        for source, first in _send(wire, identity, batches, deadline).items():
-            for number, place in enumerate(mine[source]):
-                offsets[place] = first + number
-        turn += 1
-    return offsets
+        flight = _Flight(wire, identity, batches)
+        try:
+            flight.land(deadline)
+        finally:
+            flight.tell(mine, sent)
+        if sent.refused:
+            return
 
 
 def _chunks(entries: Sequence[Entry], places: Sequence[int]) -> list[list[int]]:
@@ -175,61 +153,94 @@ def _batch(identity: Identity, source: TopicPartition, records: Records, now_ms:
     )
 
 
-def _send(
-    wire: Wire, identity: Identity, batches: Mapping[TopicPartition, bytearray], deadline: Deadline
-) -> dict[TopicPartition, int]:
-    """Send each batch to its leader until all are acknowledged; return their first offsets."""
-    pending = dict(batches)
-    first: dict[TopicPartition, int] = {}
-    while pending:
-        nodes: dict[Node, list[TopicPartition]] = {}
-        for source in pending:
-            nodes.setdefault(wire.leader(source, deadline), []).append(source)
-        answers = [
-            (sources, wire.send(node, _request(identity, sources, pending, deadline), deadline.remaining()))
-            for node, sources in nodes.items()
-        ]
+class _Flight:
+    """Batches, one for each partition, on their way to the leaders."""
+
+    def __init__(self, wire: Wire, identity: Identity, batches: Mapping[TopicPartition, bytearray]) -> None:
+        self._wire = wire
+        self._identity = identity
+        self._pending = dict(batches)
+        self._first: dict[TopicPartition, int] = {}
+        self._refused: dict[TopicPartition, BaseException] = {}
+        # Sent, and not known to be there or to be refused.
+        self._doubtful: set[TopicPartition] = set()
+
+    def land(self, deadline: Deadline) -> None:
+        """Send each batch to its leader until all are acknowledged, or one is refused.
+
+        A partition without a leader does not hold up the others.
+        """
+        while self._pending and not self._refused:
+            nodes: dict[Node, list[TopicPartition]] = {}
+            for source in self._pending:
+                node = self._wire.known_leader(source, deadline)
+                if node is not None:
+                    nodes.setdefault(node, []).append(source)
+            if not nodes:
+                self._await_leader(next(iter(self._pending)), deadline)
+                continue
+            trouble = self._try(nodes, deadline)
+            for source in self._first:
+                self._pending.pop(source, None)
+            if trouble is None:
+                self._wire.succeeded()
+            elif not self._refused:
+                self._wire.failed(trouble, deadline)
+
+    def tell(self, places: Mapping[TopicPartition, Sequence[int]], sent: Sent) -> None:
+        """Note what became of each partition's entries."""
+        for source, mine in places.items():
+            if source in self._first:
+                sent.offsets.update((place, self._first[source] + number) for number, place in enumerate(mine))
+            if source in self._refused:
+                sent.refused.update((place, self._refused[source]) for place in mine)
+            if source in self._doubtful:
+                sent.doubtful.update(mine)
+
+    def _await_leader(self, source: TopicPartition, deadline: Deadline) -> None:
+        try:
+            self._wire.leader(source, deadline)
+        except UnknownTopicError as error:
+            self._refused[source] = error
+
+    def _try(self, nodes: Mapping[Node, Sequence[TopicPartition]], deadline: Deadline) -> BaseException | None:
+        """Send to each leader and hear all of them; return a failure that may pass."""
+        # What is refused now may be there all the same, if it was sent before and nobody told what became of it.
+        before = set(self._doubtful)
+        answers = []
+        for node, sources in nodes.items():
+            self._doubtful.update(sources)
+            request = _request(self._identity, sources, self._pending, deadline)
+            answers.append((sources, self._wire.send(node, request, deadline.remaining())))
         trouble: BaseException | None = None
         for sources, future in answers:
-            trouble = _take(wire, sources, future, first, deadline) or trouble
-        for source in first:
-            pending.pop(source, None)
-        if trouble is None:
-            wire.succeeded()
-        else:
-            wire.failed(trouble, deadline)
-    return first
+            trouble = self._take(sources, future, deadline) or trouble
+        self._doubtful -= self._first.keys() | (self._refused.keys() - before)
+        return trouble
 
-
-def _take(
-    wire: Wire,
-    sources: Sequence[TopicPartition],
-    future: Future,
-    first: dict[TopicPartition, int],
-    deadline: Deadline,
-) -> BaseException | None:
-    """Note what one leader acknowledged; return a failure that may pass."""
-    try:
-        answer = wire.answer(future, deadline)
-    except KafkaError as failure:
-        if not retriable(failure):
-            raise wire.refused(failure) from failure
-        network: BaseException = failure
-        return network
-    trouble: BaseException | None = None
-    for topic in answer.responses:
-        for one in topic.partition_responses:
-            source = TopicPartition(topic.name, one.index)
-            if one.error_code == 0:
-                first[source] = one.base_offset
-                continue
-            error: BaseException = for_code(one.error_code)(one.error_message)
-            if not isinstance(error, RetriableError):
-                raise _refusal(wire, source, error)
-            trouble = error
-    if trouble is None and any(source not in first for source in sources):
-        return TimedOutError("a partition is missing in the answer")
-    return trouble
+    def _take(self, sources: Iterable[TopicPartition], future: Future, deadline: Deadline) -> BaseException | None:
+        """Note what one leader answered; return a failure that may pass."""
+        try:
+            answer = self._wire.answer(future, deadline)
+        except KafkaError as failure:
+            if not retriable(failure):
+                raise self._wire.refused(failure) from failure
+            network: BaseException = failure
+            return network
+        trouble: BaseException | None = None
+        for topic in answer.responses:
+            for one in topic.partition_responses:
+                source = TopicPartition(topic.name, one.index)
+                error: BaseException = for_code(one.error_code)(one.error_message)
+                if one.error_code == 0:
+                    self._first[source] = one.base_offset
+                elif isinstance(error, RetriableError):
+                    trouble = error
+                else:
+                    self._refused[source] = _refusal(self._wire, source, error)
+        if trouble is None and any(source not in self._first and source not in self._refused for source in sources):
+            return TimedOutError("a partition is missing in the answer")
+        return trouble
 
 
 def _refusal(wire: Wire, source: TopicPartition, error: BaseException) -> BaseException:

@@ -30,6 +30,7 @@ from kafka.protocol.metadata import CoordinatorType, FindCoordinatorRequest
 from ingest.log.interface import LogError, LogUnavailableError, TopicPartition, UnknownTopicError
 from ingest.log.kafka.closing import ClosingManager
 from ingest.log.kafka.connection import Connection
+from ingest.log.kafka.network import network
 
 Node = int | str
 # Pauses between tries: a leader is elected, or a transaction completed, within milliseconds or within seconds.
@@ -216,7 +217,7 @@ class Wire:
 
     def _away(self, deadline: Deadline) -> LogUnavailableError:
         self._report(False)
-        why = f" ({type(self._trouble).__name__}: {self._trouble})" if self._trouble is not None else ""
+        why = f" ({_named(self._trouble)})" if self._trouble is not None else ""
         settings = "kafka_bootstrap and kafka_security"
         if self._connection.mechanism:
             settings = "kafka_bootstrap, kafka_security, kafka_username and kafka_password_file"
@@ -229,7 +230,7 @@ class Wire:
     def refused(self, error: BaseException) -> LogError:
         """Return the error for what Kafka refuses for good."""
         return LogError(
-            f"Kafka at {','.join(self._connection.bootstrap)} refuses: {type(error).__name__}: {error}. "
+            f"Kafka at {','.join(self._connection.bootstrap)} refuses: {_named(error)}. "
             f"Check the rights of the user, and the topics with `cordon topics diff`."
         )
 
@@ -258,20 +259,31 @@ class Wire:
             self._trouble = self._trouble or bootstrap.exception
             raise self.unavailable(deadline)
 
+    def known_leader(self, source: TopicPartition, deadline: Deadline) -> Node | None:
+        """Return the node that leads a partition, or None where none is known now.
+
+        Raises:
+            LogUnavailableError: no broker answered in time.
+        """
+        self.connect(deadline)
+        leader = self._manager.cluster.leader_for_partition(source)
+        if leader in (None, -1) or self._manager.cluster.broker_metadata(leader) is None:
+            return None
+        return int(leader)
+
     def leader(self, source: TopicPartition, deadline: Deadline) -> Node:
-        """Return the node that leads a partition.
+        """Return the node that leads a partition, as soon as there is one.
 
         Raises:
             UnknownTopicError: Kafka has no such topic or partition.
             LogUnavailableError: it has no leader.
         """
-        self.connect(deadline)
         while True:
-            leader = self._manager.cluster.leader_for_partition(source)
-            if leader is not None and leader != -1 and self._manager.cluster.broker_metadata(leader) is not None:
-                return int(leader)
+            leader = self.known_leader(source, deadline)
+            if leader is not None:
+                return leader
             if deadline.remaining() <= 0:
-                if leader is None and self._trouble is None:
+                if self._manager.cluster.leader_for_partition(source) is None and self._trouble is None:
                     raise UnknownTopicError(
                         f"Kafka has no {source.topic} with a partition {source.partition}: "
                         f"run `cordon topics apply` with the settings of this process"
@@ -350,8 +362,7 @@ class Wire:
 
     def _network(self) -> NetworkSelector:
         if self._net is None:
-            # No warning about slow steps: a large answer takes its time to decode, in the thread that asked for it.
-            self._net = NetworkSelector(client_id=self._client, slow_task_threshold_secs=0)
+            self._net = network(self._client)
         return self._net
 
     def _arguments(self) -> Mapping[str, Any]:
@@ -366,6 +377,12 @@ class Wire:
             "reconnect_backoff_max_ms": 200,
             "receive_message_max_bytes": _FRAME_BYTES_MAX,
         }
+
+
+def _named(error: BaseException) -> str:
+    # kafka-python's errors name themselves.
+    name = type(error).__name__
+    return str(error) if name in str(error) else f"{name}: {error}"
 
 
 class TimedOutError(RetriableError):  # type: ignore[misc]  # the library has no types
