@@ -1,7 +1,7 @@
 """What one scenario left in a lane's log, in a form that compares: cohort counts, verdicts, decisions.
 
 Left out is what says how and where it was worked out (generations, offsets, wall clocks, signatures), and the moment of
-a rollout's first words, before any device is exposed: nothing orders the reading of a declaration among the steps.
+a rollout's first word: nothing orders the reading of a declaration among the steps. All later words must be equal.
 """
 
 import base64
@@ -89,7 +89,9 @@ def _cohorts(log: Log, topics: Topics) -> Cohorts:
             told = msgspec.to_builtins(window)
             # How many crashes wait for activity depends on what was read when, too.
             told.pop("pending")
-            assert windows.setdefault(window.rollout, told) == told
+            before = windows.setdefault(window.rollout, told)
+            differ = [name for name in SAID_AGAIN if before[name] != told[name]]
+            assert not differ, (step.partition, step.generation, step.watermark_ms, before, told)
     return {key: (since_ms, [windows[name] for name in sorted(windows)]) for key, (since_ms, windows) in found.items()}
 
 
@@ -97,10 +99,11 @@ def _verdicts(log: Log, topics: Topics) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for record in _records(log, topics, "verdicts"):
         verdict = verdict_decoder.decode(record.value or b"")
-        if verdict.reason is Reason.NO_EXPOSURE:
-            continue
         found.setdefault(verdict.rollout, []).append(msgspec.to_builtins(verdict))
-    return found
+    return {
+        rollout: [verdict for verdict in said[1:] if verdict["reason"] != Reason.NO_EXPOSURE]
+        for rollout, said in found.items()
+    }
 
 
 def _events(log: Log, topics: Topics) -> dict[str, list[dict[str, Any]]]:
@@ -109,7 +112,8 @@ def _events(log: Log, topics: Topics) -> dict[str, list[dict[str, Any]]]:
         data = msgspec.json.decode(base64.b64decode(parse_envelope(record.value or b"").payload))["data"]
         for name in ("decided_ms", "previous_digest"):
             data.pop(name)
-        if data["reason"] == Reason.NO_EXPOSURE:
-            data.pop("watermark_ms")
+        if data["number"] == 1 and data["decision"] == "unknown":
+            for name in ("watermark_ms", "reason", "sentence", "evidence"):
+                data.pop(name)
         found.setdefault(data["rollout"], []).append(data)
     return found
