@@ -10,7 +10,6 @@ from typing import NamedTuple
 from detectors.policy import Policy
 from detectors.verdict import DecisionWord, Evidence, Reason, VerdictWord
 
-
 # A sentence names this many parts that are not heard from; `/v1/sight` names more.
 _UNSURE_NAMED_MAX = 3
 

@@ -96,9 +96,9 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     clickhouse_compression: Annotated[
         Literal["lz4", "zstd", "none"], Meta(description="Compression of inserted blocks on the wire.")
     ] = "lz4"
-    clickhouse_connect_timeout_ms: Annotated[
-        int, _int("How long connecting to ClickHouse may take.", 100, 60_000)
-    ] = 3000
+    clickhouse_connect_timeout_ms: Annotated[int, _int("How long connecting to ClickHouse may take.", 100, 60_000)] = (
+        3000
+    )
     clickhouse_timeout_ms: Annotated[
         int, _int("How long ClickHouse may be silent before a request counts as failed.", 500, 600_000)
     ] = 30_000

@@ -4,8 +4,7 @@ import ast
 from pathlib import Path
 
 PRODUCT = {"ingest", "detectors", "signals", "dashboards", "deploy"}
-# The gateway ticks into both device topics, so lateness of one can only be had in-process.
-# In process, on a log in memory: over HTTP nothing can be held back behind anything else.
+# The gateway ticks into both device topics, so lateness of one, or of one gateway, can only be had in-process.
 INSIDE = {"test_drained_spool.py", "test_late_activity.py", "test_silent_gateway.py", "system_late.py"}
 
 
