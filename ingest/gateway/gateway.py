@@ -169,7 +169,7 @@ class Gateway:
             self._tasks.append(asyncio.create_task(self._catch_up()))
         if not isinstance(self._clock, DrivenClock):
             self._coalescer.tick()
-            self._tasks.append(asyncio.create_task(self._tick_for_ever()))
+        self._tasks.append(asyncio.create_task(self._tick_for_ever()))
 
     def _follow(self, offset: int) -> RolloutFollower:
         loop = asyncio.get_running_loop()
@@ -386,7 +386,9 @@ class Gateway:
     async def _tick_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self.settings.tick_ms / 1000)
-            self._coalescer.tick()
+            # A driven clock ticks when it is driven; its tokens are read again like any.
+            if not isinstance(self._clock, DrivenClock):
+                self._coalescer.tick()
             try:
                 if self.tokens.reload_if_changed():
                     logger.info("tokens were read again")

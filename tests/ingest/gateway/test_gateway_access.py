@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.clock import DrivenClock
+from ingest.clock import DrivenClock, WallClock
 from ingest.events import encoder
 from ingest.gateway.pseudonym import PseudonymKeyError, Pseudonyms, load_key
 from ingest.gateway.refusal import STATUS
@@ -47,6 +47,26 @@ def test_authentication_of_a_known_header_is_cheap(tmp_path: Path) -> None:
     hashed = min(timeit.repeat(lambda: book._look_up(header), number=2000, repeat=5))
     cached = min(timeit.repeat(lambda: book.authenticate(header), number=2000, repeat=5))
     assert cached < hashed / 2
+
+
+@pytest.mark.parametrize("lane", ["live", "replay-1"])
+def test_a_running_gateway_hears_of_new_tokens_whatever_drives_its_clock(lane: str, tmp_path: Path) -> None:
+    rig = Rig(tmp_path, clock=WallClock() if lane == "live" else None, lane=lane)
+    header = rig.token()["authorization"]
+
+    async def scenario() -> None:
+        async with rig.serving():
+            added = "Bearer " + TokenBook.load(tmp_path / "tokens.toml").add("added", ["acme"], ["report"])
+            assert rig.tokens.authenticate(header)
+            for _ in range(1000):
+                if rig.tokens.authenticate(added) is not None:
+                    ticks = [tick for partition in range(2) for tick in rig.ticks("activity", partition)]
+                    assert bool(ticks) == (lane == "live"), "a driven clock ticks when it is driven"
+                    return
+                await asyncio.sleep(0.01)
+            pytest.fail("the gateway did not read its tokens again")
+
+    run(scenario())
 
 
 def test_tokens_are_read_again_when_the_file_changes_and_kept_when_it_breaks(tmp_path: Path) -> None:
