@@ -175,7 +175,9 @@ class Reader:
         if not wire.drive(lambda: any(future.is_done for future, _ in mine), wait_ms / 1000 + deadline.remaining()):
             self._polls.clear()
             return TimeoutError("no answer to a fetch")
-        wire.succeeded()
+        # A poll that a dying broker cut short is done as well.
+        if any(future.is_done and future.exception is None for future, _ in mine):
+            wire.succeeded()
         return self._harvest()
 
     def _leaders(
