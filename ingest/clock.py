@@ -44,3 +44,7 @@ class DrivenClock:
         if at_ms < self._at_ms:
             raise ValueError(f"the clock stands at {self._at_ms} ms and cannot go back to {at_ms} ms")
         self._at_ms = at_ms
+
+    def resume_at(self, at_ms: int) -> None:
+        """Move the clock to where it stood before a restart, unless it is beyond: what comes next is judged by it."""
+        self._at_ms = max(self._at_ms, at_ms)

@@ -159,6 +159,8 @@ class Gateway:
         recalled = await asyncio.to_thread(recall, self._log, self.topics, name, self._spool)
         self.book.load(recalled.rollouts)
         self._coalescer.start(recalled.last_tick_ms)
+        if isinstance(self._clock, DrivenClock):
+            self._clock.resume_at(recalled.last_tick_ms)
         for rollout in recalled.unsaid:
             self._announce(Announcement(rollout, notify=False))
         self._started = True
@@ -200,6 +202,8 @@ class Gateway:
                 await asyncio.sleep(_CATCH_UP_SECONDS)
             else:
                 self._coalescer.not_before(tick_ms)
+                if isinstance(self._clock, DrivenClock):
+                    self._clock.resume_at(tick_ms)
                 return
 
     async def drain(self) -> None:

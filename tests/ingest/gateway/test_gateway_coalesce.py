@@ -245,6 +245,26 @@ def test_ticks_never_go_back_over_a_restart(tmp_path: Path) -> None:
     assert third.ticks("crashes", 1) == [NOW_MS + 5000] * 3 + [NOW_MS + 6000] * 2
 
 
+def test_a_driven_clock_stands_after_a_restart_where_it_stood(tmp_path: Path) -> None:
+    """A post that is repeated after a kill comes before the next drive, and is no report from the future."""
+    first = Rig(tmp_path, clock=DrivenClock(0))
+
+    async def post(rig: Rig, *, drive: bool) -> dict[str, Any]:
+        headers = JSON | rig.token(f"driver-{id(rig)}", roles="drive report")
+        async with rig.serving() as client:
+            if drive:
+                await client.post("/v1/clock", content=json.dumps({"at_ms": NOW_MS}), headers=headers)
+            answer = await client.post("/v1/reports", content=encoder.encode([check_in(1)]), headers=headers)
+            said: dict[str, Any] = answer.json()
+            return said
+
+    assert run(post(first, drive=True))["accepted"] == 1
+    again = Rig(tmp_path, clock=DrivenClock(0), log=first.log)
+    assert run(post(again, drive=False))["accepted"] == 1
+    stranger = Rig(tmp_path / "stranger", clock=DrivenClock(0))
+    assert run(post(stranger, drive=False))["refused"][0]["reason"] == "in_the_future"
+
+
 def test_only_the_last_tick_says_that_the_gateway_leaves(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
 
