@@ -15,7 +15,8 @@ from faust import SASLCredentials, SSLCredentials
 from ingest.settings import Settings, SettingsError
 
 # How old a group member's knowledge of the topics may get. A broker that has just started may say for a moment that it
-# knows no topic; the leader of a group that asks then deals nothing to anybody, and the libraries' own age is 5 minutes.
+# knows no topic; the leader of a group that asks then deals nothing to anybody, and the libraries' own age is 5
+# minutes.
 METADATA_MS = 3000
 _PROTOCOLS = {"plaintext": "PLAINTEXT", "tls": "SSL", "sasl_plaintext": "SASL_PLAINTEXT", "sasl_tls": "SASL_SSL"}
 
