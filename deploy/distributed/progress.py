@@ -10,13 +10,14 @@ from collections.abc import Mapping
 
 from deploy.distributed.follower import ProgressFollower
 from ingest.gateway.refusal import RequestRefusedError
-from ingest.log.interface import Log, LogError, TopicPartition
+from ingest.log.interface import Log, LogError, LogUnavailableError, TopicPartition
 from ingest.outcome import Refusal
 from ingest.progress import OwnerWord, place_name
 from ingest.topics import Topics
 
 WAIT_SECONDS_MAX = 600.0
 RETRY_AFTER_SECONDS = 10
+AWAY_RETRY_SECONDS = 2
 _STEP_SECONDS = 1.0
 
 
@@ -68,15 +69,25 @@ class LogProgress:
         """Return how many kill-switch events this lane's log holds.
 
         Counted by reading them, each once: offsets count the marks of transactions too.
+
+        Raises:
+            RequestRefusedError: Kafka is away; ask again.
         """
-        for source, position in self._killswitch.items():
-            first, end = self._log.bounds(source)
-            position = max(first, position)
-            while position < end and (records := self._log.read(source, position)):
-                self._events += len(records)
-                position = records[-1].offset + 1
-            self._killswitch[source] = position
+        try:
+            for source in self._killswitch:
+                self._count(source)
+        except LogUnavailableError as error:
+            detail = f"kill-switch events can't be counted now: {error}"
+            raise RequestRefusedError(Refusal.LOG_UNAVAILABLE, detail, AWAY_RETRY_SECONDS) from error
         return self._events
+
+    def _count(self, source: TopicPartition) -> None:
+        first, end = self._log.bounds(source)
+        self._killswitch[source] = max(first, self._killswitch[source])
+        while self._killswitch[source] < end and (records := self._log.read(source, self._killswitch[source])):
+            # Together: a read that fails must not have the ones before it counted again.
+            self._events += len(records)
+            self._killswitch[source] = records[-1].offset + 1
 
     def _heard(self, word: OwnerWord, _fresh: bool) -> None:
         if word.owner not in self._detection:

@@ -10,7 +10,8 @@ from deploy.distributed import progress as module
 from deploy.distributed.follower import ProgressFollower
 from deploy.distributed.progress import LogProgress
 from ingest.gateway.refusal import RequestRefusedError
-from ingest.log.interface import Entry
+from ingest.log.interface import Entry, LogUnavailableError, Record, TopicPartition
+from ingest.outcome import Refusal
 from support.words import WordLog
 
 
@@ -129,6 +130,32 @@ def test_kill_switch_events_are_counted_each_once(rig: Rig) -> None:
     assert rig.progress.killswitch_events() == 3
     rig.put("killswitch")
     assert rig.progress.killswitch_events() == 4
+
+
+def test_events_are_not_counted_while_the_log_is_away_nor_twice_after_it(
+    rig2: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log goes away behind the first record: who asks is told to ask again."""
+    rig2.put("killswitch")
+    rig2.put("killswitch")
+    reads = 0
+    read = rig2.log.read
+
+    def failing(source: TopicPartition, offset: int, *limits: int) -> list[Record]:
+        nonlocal reads
+        # The follower reads this log, too.
+        if source.topic != rig2.topics.name("killswitch"):
+            return read(source, offset, *limits)
+        reads += 1
+        if reads == 2:
+            raise LogUnavailableError("away")
+        return read(source, offset, 1)
+
+    monkeypatch.setattr(rig2.log, "read", failing)
+    with pytest.raises(RequestRefusedError, match="can't be counted now") as refused:
+        rig2.progress.killswitch_events()
+    assert refused.value.reason is Refusal.LOG_UNAVAILABLE
+    assert rig2.progress.killswitch_events() == 2
 
 
 def test_the_follower_goes_on_after_rubbish_and_an_absent_log(rig: Rig) -> None:
