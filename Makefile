@@ -38,7 +38,7 @@ test: setup ## Run every test (fetches a Kafka broker once, where Java and Maven
 	@$(BIN)/python -m pytest $(ARGS)
 
 chaos: setup ## Kill processes and brokers in twenty seeded incidents (about half an hour)
-	@CHAOS_SERIES=20 $(BIN)/python -m pytest tests/deploy/distributed/test_chaos.py -q $(ARGS)
+	@CHAOS_SERIES=20 $(BIN)/python -m pytest tests/deploy/distributed/test_chaos.py tests/deploy/distributed/test_faults.py -q $(ARGS)
 
 demo: setup ## Replay 2024-07-19 with and without Cordon, verify the signed kill
 	@$(BIN)/cordon demo

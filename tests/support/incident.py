@@ -92,7 +92,7 @@ def undisturbed_run(folder: Path) -> Undisturbed:
     with running(settings) as one:
         log = one.embedded.parts.log
         # Upkeep would compact away what is to be compared.
-        one.embedded.parts.log.maintain = lambda: None  # type: ignore[method-assign]  # for this test's sake
+        one.embedded.parts.log.maintain = lambda: 0  # type: ignore[method-assign]  # for this test's sake
         with connected(
             incident(),
             reports_url=one.reports_url,
@@ -157,17 +157,17 @@ class Incident:
 
     Attributes:
         many: the processes.
+        bootstrap: where they find Kafka.
         topics: of the lane.
         token: may do everything.
         result: what the replay saw.
         wall_to_kill: wall seconds from the first crash having been posted until the kill was on the stream.
     """
 
-    def __init__(self, many: DistributedProcess, kafka: LocalKafka, topics: Topics, token: str) -> None:
-        self.many, self.topics, self.token = many, topics, token
+    def __init__(self, many: DistributedProcess, kafka: LocalKafka, bootstrap: str, topics: Topics, token: str) -> None:
+        self.many, self.bootstrap, self.topics, self.token = many, bootstrap, topics, token
         self._kafka = kafka
         self._killed_wall = 0.0
-        self._retries = 0
         self.result: ReplayResult | None = None
         self.wall_to_kill = 0.0
 
@@ -228,7 +228,7 @@ class Incident:
             client="test",
         )
 
-    def left(self, see: Callable[[Log], Log] = lambda log: log) -> Left:
+    def left(self, see: Callable[[Log], Any] = lambda log: log) -> Left:
         """Return what it left; `see` may hide what a test itself has put there."""
         assert self.result is not None
         log = self.log()
@@ -270,7 +270,7 @@ def incident_on(
     bootstrap = wide.pop("kafka_bootstrap", kafka.bootstrap)
     try:
         with running_distributed(data, bootstrap, workers=workers, lane=topics.lane, **wide) as many:
-            yield Incident(many, kafka, topics, token)
+            yield Incident(many, kafka, bootstrap, topics, token)
     finally:
         delete_topics(kafka, topic_specs(topics))
 
@@ -280,7 +280,8 @@ def check_same(calm: Left, left: Left) -> None:
 
     Nothing acknowledged is lost, counts are exact, the kill is raised, by numbers without holes or repeats.
     """
-    assert left.result.accepted == calm.result.accepted
+    for name in ("refused", "accepted"):
+        assert getattr(left.result, name) == getattr(calm.result, name), (name, left.result, calm.result)
     assert totals(left.cohorts) == totals(calm.cohorts)
     assert told(left.cohorts) == told(calm.cohorts)
     assert left.events.keys() == calm.events.keys()
