@@ -12,6 +12,8 @@ LOCK := requirements-dev.lock
 STAMP := $(VENV)/.cordon-lock
 # Extra arguments for pytest, for example: make test ARGS="-k gateway -x"
 ARGS ?=
+# Test processes side by side: most tests wait for processes, brokers and disks. 0 runs all in one.
+JOBS ?= 3
 
 .PHONY: help setup deps-system check test chaos demo kafka bench bench-distributed docs lock clean
 
@@ -35,7 +37,7 @@ check: setup ## Lint, formatting, types, layers (under a minute)
 
 test: setup ## Run every test (fetches a Kafka broker once, where Java and Maven are found)
 	@$(BIN)/python -m deploy.kafka --fetch || echo "tests that need a Kafka broker will be skipped (with CI=true: fail)"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 chaos: setup ## Kill processes and brokers in twenty seeded incidents (about half an hour)
 	@CHAOS_SERIES=20 $(BIN)/python -m pytest tests/deploy/distributed/test_chaos.py tests/deploy/distributed/test_faults.py -q $(ARGS)

@@ -53,8 +53,8 @@ class Calm(logging.Filter):
 
 def configure(verbose: bool) -> None:
     """Set up logging for this process; only commands do that, never libraries or tests."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format=FORMAT)
+    # A handler of our own: one that is there already (a test's) is another's to filter, and is kept as it is.
+    handler = logging.StreamHandler()
     if not verbose:
-        calm = Calm()
-        for handler in logging.getLogger().handlers:
-            handler.addFilter(calm)
+        handler.addFilter(Calm())
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format=FORMAT, handlers=[handler])

@@ -17,7 +17,7 @@ from ingest.store.migrate import Migrator
 from ingest.store.reader import ChdbReader, ReadLimits
 
 LIMITS = ReadLimits(
-    wait_seconds=0.1, execution_seconds_max=1, result_rows_max=1000, result_bytes_max=100_000, memory_bytes_max=64 << 20
+    wait_seconds=0.1, execution_seconds_max=3, result_rows_max=1000, result_bytes_max=100_000, memory_bytes_max=64 << 20
 )
 Ask = Callable[..., httpx2.Response]
 
