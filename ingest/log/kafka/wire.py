@@ -21,6 +21,7 @@ from kafka.errors import (
     NotCoordinatorError,
     RetriableError,
     UnknownBrokerIdError,
+    UnknownError,
     for_code,
 )
 from kafka.future import Future
@@ -46,6 +47,8 @@ _MOVED = (
     NotCoordinatorError,
     CoordinatorNotAvailableError,
 )
+# What passes by itself. A broker that fails in a way it has no word for may well not the next time.
+_PASSING = (RetriableError, UnknownError)
 CLOSED = "the log is closed: open it again"
 
 
@@ -179,7 +182,7 @@ class Wire:
             except KafkaError as error:
                 self.failed(error, deadline)
                 continue
-            passing = [for_code(code) for code in errors(response) if issubclass(for_code(code), RetriableError)]
+            passing = [for_code(code) for code in errors(response) if issubclass(for_code(code), _PASSING)]
             if not passing:
                 self.succeeded()
                 return response
@@ -390,5 +393,5 @@ class TimedOutError(RetriableError):  # type: ignore[misc]  # the library has no
 
 
 def retriable(error: BaseException) -> bool:
-    """Return whether another try may succeed: the network's failures, and the broker's that pass."""
-    return isinstance(error, RetriableError) or not isinstance(error, BrokerResponseError)
+    """Return whether another try may succeed: the network's failures, and the broker's that pass or have no name."""
+    return isinstance(error, _PASSING) or not isinstance(error, BrokerResponseError)

@@ -178,7 +178,8 @@ def test_the_write_ahead_log_is_bounded(log: EmbeddedLog, tmp_path: Path) -> Non
     for _ in range(60):
         log.append([Entry("e", 0, None, value)])
         largest = max(largest, (tmp_path / f"{schema.FILE_NAME}-wal").stat().st_size)
-    assert largest < schema.WAL_BYTES_MAX + (8 << 20)
+    # A checkpoint that a busy machine holds up lets it grow meanwhile; without any it would hold all 120 MiB.
+    assert largest < schema.WAL_BYTES_MAX * 3 // 2
 
 
 def test_readers_do_not_wait_for_a_writer(tmp_path: Path, clock: DrivenClock) -> None:
