@@ -104,7 +104,7 @@ def test_a_server_that_falls_silent_after_it_wrote_doubles_nothing(
     clickhouse.order("stall 1 crashes 1.0")
     make_sink(hasty).drain()
     hasty.close()
-    assert metrics.value("store_failures_total") == 1
+    assert metrics.value("store_failures_total") >= 1
     assert counted(native) == recount(fleet.made)
 
 
