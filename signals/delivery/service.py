@@ -5,8 +5,9 @@ everything the log held, so a rollout is never unknown because Cordon has just s
 """
 
 import asyncio
+from collections.abc import Sequence
 
-from ingest.log.interface import Log, TopicPartition
+from ingest.log.interface import Log, Record, TopicPartition
 from ingest.metrics import Metrics
 from ingest.topics import TOPICS, Topics
 from signals.delivery.cursor import CursorError, decode_cursor
@@ -66,7 +67,7 @@ class StreamService:
         }
         self.hub.open({source.partition: end for source, end in ends.items()})
         # Events come first in every turn of the tail.
-        self._tail = Tail(self.log, {**dict.fromkeys(stream, self.hub.offer), **views}, ends)
+        self._tail = Tail(self.log, {**dict.fromkeys(stream, self._take_events), **views}, ends)
         await asyncio.to_thread(self._tail.catch_up)
         self._tail.start()
         self._beating = asyncio.create_task(self._beat())
@@ -112,6 +113,11 @@ class StreamService:
     def _sources(self, word: str) -> list[TopicPartition]:
         topic = next(item for item in TOPICS if item.word == word)
         return [TopicPartition(self.topics.name(word), part) for part in range(self.topics.partitions(topic))]
+
+    def _take_events(self, source: TopicPartition, records: Sequence[Record]) -> None:
+        """Show events before they are sent: a subscriber that asks for the verdict at once finds what it was told."""
+        self.views.take_events(source, records)
+        self.hub.offer(source, records)
 
     async def _beat(self) -> None:
         while True:

@@ -19,7 +19,7 @@ from ingest.rollouts import Rollout, rollout_decoder
 from signals.events import Switch, SwitchState, place_decoder, record_decoder
 from signals.killswitch.signing import PublicKeys, SwitchError
 from signals.killswitch.stage import PLACE_PREFIX
-from signals.killswitch.verify import open_event
+from signals.killswitch.verify import open_event, parse_envelope
 
 ROLLOUTS_MAX = 50_000
 COMMANDS_MAX = 10_000
@@ -122,6 +122,19 @@ class Views:
                     self._take_switch(open_event(record_decoder.decode(record.value).envelope, self._keys).switch)
             except (*UNREADABLE_ERRORS, SwitchError) as error:
                 _LOGGER.error("a switch record at offset %d is not believed: %s", record.offset, error)
+
+    def take_events(self, _source: TopicPartition, records: Sequence[Record]) -> None:
+        """Take records of the kill-switch topic: whoever was sent an event must not be shown an older switch.
+
+        An event and its switch record are read apart, and the stream is served from the first.
+        """
+        for record in records:
+            if record.value is None:
+                continue
+            try:
+                self._take_switch(open_event(parse_envelope(record.value), self._keys).switch)
+            except SwitchError as error:
+                _LOGGER.error("a kill-switch event at offset %d is not believed: %s", record.offset, error)
 
     def knows(self, rollout: str) -> bool:
         """Tell whether any topic has the rollout."""

@@ -7,9 +7,10 @@ import pytest
 
 from detectors.verdict import DecisionWord
 from ingest.sight import Cause, Sight, Unseen
+from signals.delivery.views import Views
 from signals.killswitch.signing import PublicKeys
 from support.streams import OPERATOR, READER, REPORTER, StreamRig, eventually, streaming
-from support.switches import ROLLOUT, SIGNER, verdict
+from support.switches import KEYS, ROLLOUT, SIGNER, STRANGER, SwitchRig, verdict
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +151,26 @@ def test_health_and_public_keys_need_no_token(shared_rig: StreamRig) -> None:
     assert httpx2.get(f"{shared_rig.url}/healthz").json() == {"ok": True}
     answer = httpx2.get(f"{shared_rig.url}/v1/keys")
     assert PublicKeys.parse(answer.content).ids == [SIGNER.key_id]
+
+
+def test_whoever_was_sent_an_event_is_never_shown_an_older_switch() -> None:
+    """An event and its switch record are read apart: the event alone has to move what is shown."""
+    rig = SwitchRig()
+    views = Views(KEYS)
+    for decision in (DecisionWord.HOLD, DecisionWord.KILL):
+        rig.say(verdict(decision))
+        rig.settle()
+    views.take_events(rig.killswitch, rig.records(rig.killswitch))
+    views.take_switches(rig.switches, rig.records(rig.switches)[:1])
+    found = views.verdict(ROLLOUT)
+    assert found is not None
+    assert (found.state, found.number, found.killed, found.decision) == ("killed", 2, True, "kill")
+
+
+def test_a_strangers_event_moves_nothing_that_is_shown() -> None:
+    rig = SwitchRig()
+    rig.say(verdict(DecisionWord.KILL))
+    rig.settle()
+    views = Views(PublicKeys([STRANGER.public]))
+    views.take_events(rig.killswitch, rig.records(rig.killswitch))
+    assert views.verdict(ROLLOUT) is None
