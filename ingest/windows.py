@@ -7,7 +7,10 @@ log, a partition that is read again after a failure says the same steps again: a
 ignores them, and a step whose `since_ms` is not the watermark the reader holds is a gap.
 
 A cell is written as text, `family|form factor|ring|boot band|recency` (`22631|laptop|early|day|recent`), so that
-partitions need not share numbers. Rows are arrays on the wire, to keep a window small.
+partitions need not share numbers. A sixth field names the rival rollouts that its devices are exposed to, in order of
+their names (`22631|laptop|early|day|recent|r-ab12+r-cd34`); a device that is exposed to none is in a cell without it.
+Rows are arrays on the wire, to keep a window small; a field that a release adds is appended with a default, which older
+readers ignore and older records lack.
 """
 
 import enum
@@ -46,6 +49,9 @@ class FirstCrash(msgspec.Struct, array_like=True, frozen=True):
         scored: False when its site had a crash within five minutes before, or its gateway had fallen silent for so long
             that the watermark had passed it: counted, but no evidence of its own.
         kind: `bsod` or `boot_loop`.
+        build: exact OS build as the device last said it (`22631.3880`); empty where unknown or written by a release
+            before this field.
+        model: the device's model; empty likewise.
     """
 
     at_ms: int
@@ -56,6 +62,28 @@ class FirstCrash(msgspec.Struct, array_like=True, frozen=True):
     signature: str
     scored: bool
     kind: str
+    build: str = ""
+    model: str = ""
+
+
+class MarginRisk(msgspec.Struct, array_like=True, frozen=True):
+    """How many devices of one margin and tenant group are at risk, over all cells of the rollout.
+
+    As of the last whole minute, unlike `AtRisk`. Margins of one field (all builds, or all models) add up to the devices
+    at risk at that minute, so they are a second division of the same devices, not others.
+
+    Attributes:
+        margin: `build=22631.3880` or `model=Latitude 5440`; `build=other` and `model=other` for those beyond the 64 of
+            each that a product keeps apart, and for those that are unknown.
+        group: tenant group, 0 to 31.
+        exposed: as in `AtRisk`.
+        control: as in `AtRisk`.
+    """
+
+    margin: str
+    group: int
+    exposed: int
+    control: int
 
 
 class HeardMinute(msgspec.Struct, array_like=True, frozen=True):
@@ -96,6 +124,8 @@ class CohortWindow(msgspec.Struct, kw_only=True):
         exposed_total: devices exposed now, at risk or not.
         pending: crashes of this partition, of whatever product, read but not yet evidence: the activity watermark is
             behind them.
+        margins: devices at risk by exact OS build and by model, absolute, as of the last whole minute: said in full
+            windows (every margin; others are empty) and where a minute changed them (only those that changed).
     """
 
     rollout: str
@@ -110,6 +140,7 @@ class CohortWindow(msgspec.Struct, kw_only=True):
     crash_total: int = 0
     exposed_total: int = 0
     pending: int = 0
+    margins: list[MarginRisk] = []
 
 
 class Step(msgspec.Struct, kw_only=True, tag_field="kind", tag="step"):
