@@ -44,6 +44,8 @@ def test_counts_are_exact_through_sigkill(group: Group) -> None:
     generator = random.Random(19)
     worker = group.worker("a")
     group.feed(25, seconds=2)
+    # On a busy machine a worker may take longer to start than all the kills below: the first life has to count.
+    eventually(lambda: len(group.told().generations) == PARTITIONS, 60)
     for _ in range(3):
         group.feed(40, seconds=generator.uniform(0.5, 2.5))
         worker.kill()
