@@ -49,9 +49,9 @@ class FirstCrash(msgspec.Struct, array_like=True, frozen=True):
         scored: False when its site had a crash within five minutes before, or its gateway had fallen silent for so long
             that the watermark had passed it: counted, but no evidence of its own.
         kind: `bsod` or `boot_loop`.
-        build: exact OS build as the device last said it (`22631.3880`); empty where unknown or written by a release
-            before this field.
-        model: the device's model; empty likewise.
+        build: the device's exact OS build before the crash (`22631.3880`), as margins name it: `other` where its
+            product does not keep it apart. Empty in a record of a release before this field.
+        model: the device's model, likewise.
     """
 
     at_ms: int
@@ -69,12 +69,13 @@ class FirstCrash(msgspec.Struct, array_like=True, frozen=True):
 class MarginRisk(msgspec.Struct, array_like=True, frozen=True):
     """How many devices of one margin and tenant group are at risk, over all cells of the rollout.
 
-    As of the last whole minute, unlike `AtRisk`. Margins of one field (all builds, or all models) add up to the devices
-    at risk at that minute, so they are a second division of the same devices, not others.
+    Said with every full window, of the same devices as its `AtRisk` rows: the margins of one field (all builds, or all
+    models) add up to them. Until the next full window, a minute later at most, they stay as they were said: devices
+    exposed since then still count as control here, and whoever needs an upper bound of the exposed share must add them.
 
     Attributes:
         margin: `build=22631.3880` or `model=Latitude 5440`; `build=other` and `model=other` for those beyond the 64 of
-            each that a product keeps apart, and for those that are unknown.
+            each that a product keeps apart in this partition, and for those that are unknown.
         group: tenant group, 0 to 31.
         exposed: as in `AtRisk`.
         control: as in `AtRisk`.
@@ -116,7 +117,8 @@ class CohortWindow(msgspec.Struct, kw_only=True):
 
     Attributes:
         origin_ms: the origin both arms' first crashes are counted from.
-        full: `at_risk` names every cell; others are empty. Otherwise only cells that changed are named.
+        full: `at_risk` names every cell, `margins` every margin; others are empty. Otherwise only cells that changed
+            are named. Which rollouts are rivals, and so how cells are split, changes with full windows only.
         at_risk: devices at risk by cell and tenant group.
         crashes: first crashes admitted in this step, in order of arrival.
         heard: minute strata for silence, when the step passes a minute.
@@ -124,8 +126,9 @@ class CohortWindow(msgspec.Struct, kw_only=True):
         exposed_total: devices exposed now, at risk or not.
         pending: crashes of this partition, of whatever product, read but not yet evidence: the activity watermark is
             behind them.
-        margins: devices at risk by exact OS build and by model, absolute, as of the last whole minute: said in full
-            windows (every margin; others are empty) and where a minute changed them (only those that changed).
+        margins: devices at risk by exact OS build and by model, absolute, in full windows only: every margin, others
+            are empty. A window is full at each minute, when watching begins, when a rival is no longer watched, and
+            after a restart.
     """
 
     rollout: str
