@@ -1,0 +1,1 @@
+"""Runs drills: a synthetic bad rollout through a running Cordon, from the gateway to a verified kill."""
