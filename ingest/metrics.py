@@ -73,6 +73,15 @@ METRICS: tuple[Metric, ...] = (
     Metric("rebalances_total", Kind.COUNTER, "Times that shares of the work were dealt anew.", ("stage",)),
     Metric("restore_seconds", Kind.HISTOGRAM, "Time to load a share's state.", ("stage",), (*_SECONDS, 20.0, 60.0)),
     Metric("log_bytes", Kind.GAUGE, "Size of the embedded log on disk."),
+    Metric("drills_total", Kind.COUNTER, "Drills by result: passed, failed, or not_run.", ("result",)),
+    Metric(
+        "drill_seconds_to_kill", Kind.GAUGE, "Time from first crash to verified kill in the last drill that passed."
+    ),
+    Metric(
+        "drill_last_success_timestamp",
+        Kind.GAUGE,
+        "When the last drill that passed began, seconds since the epoch; 0 when none is known.",
+    ),
 )
 
 

@@ -149,6 +149,15 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     ] = 10_000
     activity_late_seconds: Annotated[int, _int("How far activity may lag before a rollout is held.", 1, 3600)] = 30
     policy_file: Annotated[str, _text("Policy file (TOML); empty for the built-in policy.")] = ""
+    drill_hour: Annotated[
+        int,
+        _int(
+            "Hour of the day (UTC) at which `cordon up` in one process runs its drill; -1 for none. On many machines "
+            "run `cordon drill --every 24h` beside it.",
+            -1,
+            23,
+        ),
+    ] = -1
     raw_retention_days: Annotated[int, _int("How long raw crashes and installs are kept in the store.", 1, 3650)] = 30
 
 

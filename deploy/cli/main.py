@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("deploy.cli.worker", "worker"),
     "signals": ("deploy.cli.signals", "signals"),
     "demo": ("deploy.cli.demo", "demo"),
+    "drill": ("deploy.cli.drill", "drill"),
     "replay": ("deploy.cli.replay", "replay"),
     "reprocess": ("deploy.cli.reprocess", "reprocess"),
     "report": ("deploy.cli.report", "report"),

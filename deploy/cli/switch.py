@@ -13,6 +13,7 @@ from urllib.parse import quote
 import click
 import httpx2
 
+from detectors.drill import is_drill
 from signals.client import ClientError, KillSwitchClient, PublicKeys, SwitchError
 from signals.events import Switch
 from signals.killswitch.keys import KeyFiles
@@ -145,8 +146,10 @@ def _line(switch: Switch) -> str:
 
 
 def _marks(switch: Switch) -> list[str]:
-    return (["dry run: not to be obeyed"] if switch.dry_run else []) + (
-        [f"lane {switch.lane}"] if switch.lane != "live" else []
+    return (
+        (["DRILL"] if is_drill(switch.vendor, switch.product) else [])
+        + (["dry run: not to be obeyed"] if switch.dry_run else [])
+        + ([f"lane {switch.lane}"] if switch.lane != "live" else [])
     )
 
 

@@ -45,6 +45,11 @@ def _distributed(settings: Settings, workers: int, config: Path | None) -> None:
     from deploy.distributed.worker import roles_of
     from deploy.serving.configuration import ConfigurationError, topics_of
 
+    if settings.drill_hour >= 0:
+        raise WrongConfigurationError(
+            "drill_hour is for `cordon up` in one process: with --distributed unset it, and run "
+            "`cordon drill --every 24h` beside it"
+        )
     try:
         roles = roles_of("", settings)
         created = create_topics(settings, topics_of(settings))

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
+from deploy.drill.regular import daily_drill
 from deploy.embedded.parts import Parts, build
 from deploy.serving.loop import run_on_loop
 from deploy.serving.servers import Listener
@@ -55,6 +56,7 @@ class Embedded:
         ]
         if self.parts.query_app is not None:
             self._listeners.append(Listener("query", self.parts.query_app, "127.0.0.1", settings.query_port))
+        self._drill = daily_drill(settings, self.urls, self.parts.tokens, self.parts.metrics)
 
     def urls(self) -> dict[str, str]:
         """Return each listener's URL by name."""
@@ -83,6 +85,8 @@ class Embedded:
         await self.parts.gateway.start()
         for listener in self._listeners:
             await listener.start()
+        if self._drill is not None:
+            self._spawn("drill", self._drill.run)
         # Start-up objects live as long as the process: the collector need not look at them again.
         gc.collect()
         gc.freeze()
@@ -90,6 +94,8 @@ class Embedded:
 
     async def stop(self) -> None:
         """End streams first, then drain reports into the log, then let the stages finish what they have read."""
+        if self._drill is not None:
+            self._drill.stop()
         self.parts.streams.close_streams()
         await self.parts.gateway.drain()
         for listener in self._listeners:
