@@ -1,7 +1,9 @@
 """Golden bytes of every wire type of `ingest`: what is written today must be read for ever.
 
 Each file under tests/golden/v1 holds the exact bytes of one value. A change that alters them is a change of the wire
-format: it needs a new schema number and a new folder, not an edit here.
+format: it needs a new schema number and a new folder, not an edit here. The exception is a field appended with a
+default, which both sides of a rolling upgrade can do without: the bytes from before it stay in the folder `before`, and
+both directions are tested.
 """
 
 from pathlib import Path
@@ -33,13 +35,14 @@ from ingest.events import (
 from ingest.gateway.parse import ParseLimits, parse
 from ingest.outcome import Outcome
 from ingest.rollouts import Bound, Push, Ring, Rollout, RolloutDeclaration, rollout_decoder, rollout_id
-from ingest.windows import AtRisk, CohortWindow, FirstCrash, HeardMinute, Step, step_decoder
+from ingest.windows import AtRisk, CohortWindow, FirstCrash, HeardMinute, MarginRisk, Step, step_decoder
 from support.gateway_rig import ACME
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "v1"
 AT_MS = 1_721_362_140_000
 DEVICE = "84ffb1e6bf0d6d0a"
 ROLLOUT = rollout_id("crowdstrike", "channel-file-291", "291.19")
+RIVAL = rollout_id("crowdstrike", "falcon-sensor", "7.11")
 
 
 def fields(**changes: Any) -> dict[str, Any]:
@@ -144,20 +147,29 @@ STEPS = {
                 version="291.19",
                 origin_ms=AT_MS,
                 full=True,
-                at_risk=[AtRisk("22631|laptop|broad|day|recent", 4, 120, 8000)],
+                at_risk=[
+                    AtRisk("22631|laptop|broad|day|recent", 4, 120, 7900),
+                    AtRisk(f"22631|laptop|broad|day|recent|{RIVAL}", 4, 0, 100),
+                ],
                 crashes=[
                     FirstCrash(
-                        AT_MS + 30, "22631|laptop|broad|fresh|recent", 4, 1, 99, "csagent.sys!0x50", True, "bsod"
+                        AT_MS + 30, f"22631|laptop|broad|fresh|recent|{RIVAL}", 4, 1, 99, "csagent.sys!0x50", True,
+                        "bsod", "22631.3880", "Latitude 7440",
                     )
                 ],
                 heard=[HeardMinute(AT_MS, "22631|laptop|broad|day|recent", 4, 100, 7900, 0, 0)],
                 crash_total=1,
                 exposed_total=121,
                 pending=1,
+                margins=[
+                    MarginRisk("build=22631.3880", 4, 120, 8000),
+                    MarginRisk("model=Latitude 7440", 4, 100, 0),
+                    MarginRisk("model=other", 4, 20, 8000),
+                ],
             )
         ],
     ),
-}
+}  # fmt: skip
 DECODERS: dict[str, Any] = {
     **dict.fromkeys(REPORTS, report_decoder),
     **dict.fromkeys(RECORDS, device_record_decoder),
@@ -177,6 +189,54 @@ def test_the_bytes_written_are_the_golden_ones(name: str) -> None:
 @pytest.mark.parametrize("name", VALUES)
 def test_the_golden_bytes_are_read_as_the_value(name: str) -> None:
     assert DECODERS[name].decode((GOLDEN / f"{name}.json").read_bytes()) == VALUES[name]
+
+
+def test_a_step_from_before_margins_and_rivals_is_read() -> None:
+    """The release before wrote windows without margins, crashes without build and model, and whole cells."""
+    cell = "22631|laptop|broad|fresh|recent"
+    window = msgspec.structs.replace(
+        STEPS["step"].windows[0],
+        at_risk=[AtRisk("22631|laptop|broad|day|recent", 4, 120, 8000)],
+        crashes=[FirstCrash(AT_MS + 30, cell, 4, 1, 99, "csagent.sys!0x50", True, "bsod")],
+        margins=[],
+    )
+    read = step_decoder.decode((GOLDEN / "before" / "step.json").read_bytes())
+    assert read == msgspec.structs.replace(STEPS["step"], windows=[window])
+    assert (read.windows[0].crashes[0].build, read.windows[0].crashes[0].model) == ("", "")
+
+
+class _CrashBefore(msgspec.Struct, array_like=True):
+    at_ms: int
+    cell: str
+    group: int
+    exposed: int
+    tenant: int
+    signature: str
+    scored: bool
+    kind: str
+
+
+class _WindowBefore(msgspec.Struct, kw_only=True):
+    rollout: str
+    full: bool = False
+    at_risk: list[AtRisk] = []
+    crashes: list[_CrashBefore] = []
+    heard: list[HeardMinute] = []
+    crash_total: int = 0
+
+
+class _StepBefore(msgspec.Struct, kw_only=True):
+    windows: list[_WindowBefore] = []
+
+
+def test_a_step_of_today_is_read_by_the_release_before() -> None:
+    """Its types, without the appended fields, take from today's bytes what they know."""
+    (read,) = msgspec.json.decode((GOLDEN / "step.json").read_bytes(), type=_StepBefore).windows
+    (written,) = STEPS["step"].windows
+    assert (read.full, read.at_risk, read.heard, read.crash_total) == (True, written.at_risk, written.heard, 1)
+    assert [msgspec.structs.astuple(one) for one in read.crashes] == [
+        msgspec.structs.astuple(one)[:8] for one in written.crashes
+    ]
 
 
 def test_every_golden_file_belongs_to_a_wire_type() -> None:
