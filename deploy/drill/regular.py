@@ -43,7 +43,11 @@ def next_daily_ms(now_ms: int, hour: int) -> int:
 
 
 class RegularDrill:
-    """Runs drills until stopped, in the thread that calls `run`."""
+    """Runs drills until stopped, in the thread that calls `run`.
+
+    Attributes:
+        metrics: where drills are counted.
+    """
 
     def __init__(
         self,
@@ -67,7 +71,7 @@ class RegularDrill:
         self._access = access
         self._next_ms = next_ms
         self._clock = clock
-        self._metrics = metrics
+        self.metrics = metrics
         self._told = told
         self._limit_seconds = limit_seconds
         self._stop = threading.Event()
@@ -100,7 +104,7 @@ class RegularDrill:
             logger.warning("when a drill passed last is not known: %s", error)
             return
         if passed_ms is not None:
-            self._metrics.set("drill_last_success_timestamp", passed_ms / 1000)
+            self.metrics.set("drill_last_success_timestamp", passed_ms / 1000)
 
     def _drill(self) -> None:
         try:
@@ -113,11 +117,11 @@ class RegularDrill:
             logger.exception("a drill ended by a fault of its own")
             self._not_run(DrillError(f"{type(error).__name__}: {error}"))
         else:
-            note(self._metrics, result, plan.started_ms)
+            note(self.metrics, result, plan.started_ms)
             self._told(result)
 
     def _not_run(self, error: DrillError) -> None:
-        self._metrics.count("drills_total", result="not_run")
+        self.metrics.count("drills_total", result="not_run")
         self._told(error)
 
 
