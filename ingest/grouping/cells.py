@@ -19,6 +19,7 @@ from ingest.windows import BootBand, Recency
 
 CELLS_MAX = 256
 GROUPS = 32
+SPLITS = 3  # beside whole cells: those of devices exposed to one rival, to another, to both
 PLACES = CELLS_MAX * GROUPS * 2
 FRESH_SECONDS = 600
 DAY_SECONDS = 86_400
@@ -26,7 +27,9 @@ RECENT_SECONDS = 900
 STALE_SECONDS = 26 * 3600
 _BANDS = (BootBand.FRESH, BootBand.DAY, BootBand.OLD)
 _RECENCIES = (Recency.RECENT, Recency.STALE)
-_TIMES = len(_BANDS) * len(_RECENCIES)
+TIMES = len(_BANDS) * len(_RECENCIES)
+# What is left of 256 is for coarse cells split by rivals, so that a rollout's cells can always be split.
+BASE_CELLS_MAX = CELLS_MAX - SPLITS * TIMES
 _FAMILIES, _FORMS, _RINGS = 32, 8, 64
 
 Places = npt.NDArray[np.int16]
@@ -45,17 +48,23 @@ def tenant_hash(tenant: str) -> int:
 class Cells:
     """Numbers and texts of the cells that one partition has met.
 
-    At most 256: when they are used up, further circumstances share the coarse cells that keep only time since boot and
-    recency. Which circumstances those are is decided by exposure alone (first come), never by outcomes.
+    At most 238, which with coarse ones split by rivals makes 256: when they are used up, further circumstances share
+    the coarse cells that keep only time since boot and recency. Which circumstances those are is decided by exposure
+    alone (first come), never by outcomes.
+
+    Attributes:
+        texts: each cell's text, by number; the coarse cells are the first.
+        times: each cell's time since boot and recency, as the number of the coarse cell that has only these.
     """
 
     def __init__(self, words: Dictionaries) -> None:
         """Start with the coarse cells only."""
         self._words = words
-        self._number = np.full(_FAMILIES * _FORMS * _RINGS * _TIMES, -1, np.int16)
+        self._number = np.full(_FAMILIES * _FORMS * _RINGS * TIMES, -1, np.int16)
         self._codes: list[int] = []
         self.texts: list[str] = []
-        for time in range(_TIMES):
+        self.times = list(range(TIMES))
+        for time in range(TIMES):
             self.texts.append("|".join(("*", "*", "*", *self._time_text(time))))
         self._group_of_tenant = np.zeros(65_536, np.uint8)
         self._tenants_known = 0
@@ -115,12 +124,13 @@ class Cells:
 
     def _meet(self, codes: list[int]) -> None:
         for code in codes:
-            if len(self.texts) >= CELLS_MAX:
-                self._number[code] = code % _TIMES
+            if len(self.texts) >= BASE_CELLS_MAX:
+                self._number[code] = code % TIMES
                 continue
             self._number[code] = len(self.texts)
             self._codes.append(code)
-            rest, time = divmod(code, _TIMES)
+            rest, time = divmod(code, TIMES)
+            self.times.append(time)
             rest, ring = divmod(rest, _RINGS)
             family, form = divmod(rest, _FORMS)
             words = self._words

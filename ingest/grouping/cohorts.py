@@ -7,7 +7,8 @@ afresh. Nothing is accumulated beside the fleet's state, so a table can't drift 
 At risk in rollout r: has the product, heard from within 26 hours, no crash since r began. The origin is the same for
 both arms: resetting only the exposed one forges evidence.
 
-Each watched rollout has a bit of its own, so that one look at a device's updates tells its arm in all of them.
+Each watched rollout has a bit of its own, so that one look at a device's updates tells its arm in all of them, and
+whether it is exposed to the rollout's rivals, by which its cells are split.
 """
 
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ from ingest.events import RolloutNotice
 from ingest.grouping.cells import PLACES, Cells
 from ingest.grouping.columns import UPDATES_MAX, Dictionaries
 from ingest.grouping.fleet import Fleet, Rows
+from ingest.grouping.margins import Margins, Tables, empty_tables
+from ingest.grouping.rivals import ERAS_MAX, Era, era_at
 from ingest.grouping.strata import Minutes
-from ingest.windows import AtRisk, HeardMinute
+from ingest.windows import AtRisk, HeardMinute, MarginRisk
 
 ROLLOUTS_PER_PRODUCT_MAX = 4
 ROLLOUTS_MAX = 64
@@ -30,7 +33,7 @@ _SCAN_ROWS = 16_384
 
 Table = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.unsignedinteger[Any]]
-Places = npt.NDArray[np.int16]
+Places = npt.NDArray[np.signedinteger[Any]]
 
 
 class Watched:
@@ -40,17 +43,23 @@ class Watched:
         update: number of its update; a device on it is exposed.
         mask: its bit.
         watched_from_ms: watermark of the step that began watching.
-        table: devices at risk by place.
+        eras: how its cells were split, the newest last.
+        table: devices at risk by place, as the newest era numbers cells.
         said: the table as it was last said.
         moved: whether the table was touched since then.
-        full: whether the next window names every cell.
+        full: whether the next window names every cell and margin.
+        margins: devices at risk by margin, counted for a full window; None otherwise.
+        uncounted: whether the table must be counted afresh before it is said.
+        resumed: whether that is only because of a restart.
         exposed_total: devices exposed now, at risk or not.
         exposed_said: that number as it was last said.
         crash_total: first crashes admitted since the origin, both arms.
     """
 
-    def __init__(self, notice: RolloutNotice, update: int, product: int, bit: int, watched_from_ms: int) -> None:
-        """Begin watching; the table is empty until counted."""
+    def __init__(
+        self, notice: RolloutNotice, update: int, product: int, bit: int, watched_from_ms: int, cells: Cells
+    ) -> None:
+        """Begin watching, with whole cells; the table is empty until counted."""
         self.notice = notice
         self.update = update
         self.product = product
@@ -58,20 +67,45 @@ class Watched:
         self.bit = bit
         self.origin_s = notice.origin_ms // 1000
         self.watched_from_ms = watched_from_ms
+        self.eras = [Era(cells, 0)]
         self.table: Table = np.zeros(PLACES, np.int64)
         self.said: Table = np.zeros(PLACES, np.int64)
         self.moved = True
         self.full = True
+        self.margins: Tables | None = None
+        self.uncounted = True
+        self.resumed = False
         self.exposed_total = 0
         self.exposed_said = -1
         self.crash_total = 0
+
+    @property
+    def era(self) -> Era:
+        """How its cells are split now."""
+        return self.eras[-1]
+
+    @property
+    def age(self) -> tuple[int, str]:
+        """What orders rollouts from the oldest to the youngest."""
+        return self.notice.origin_ms, self.notice.rollout
+
+    def begin(self, era: Era) -> None:
+        """Split the cells in another way from now on; the table is empty until counted."""
+        self.load([*self.eras, era][-ERAS_MAX:])
+        self.full = self.uncounted = True
+        self.resumed = False
+
+    def load(self, eras: list[Era]) -> None:
+        """Take over how cells were split; the table is empty until counted."""
+        self.eras = eras
+        self.table = np.zeros(self.era.places, np.int64)
 
     def exposed_in(self, exposed: Bits) -> int:
         """Return how many devices are exposed, at risk or not."""
         return int(np.count_nonzero(exposed & self.mask))
 
     def places(self, base: Places, members: Bits, exposed: Bits, crashed: npt.NDArray[np.uint32]) -> Places:
-        """Return each device's place, -1 where it is not at risk in this rollout."""
+        """Return each device's place in whole cells, -1 where it is not at risk in this rollout."""
         counts = ((members & self.mask) != 0) & (base >= 0) & (crashed < self.origin_s)
         places: Places = np.where(counts, base + ((exposed & self.mask) != 0), -1)
         return places
@@ -82,9 +116,10 @@ class Cohorts:
 
     def __init__(self, fleet: Fleet, words: Dictionaries, cells: Cells) -> None:
         """Make an empty set of tables over `fleet`."""
-        self._fleet = fleet
+        self.fleet = fleet
         self.words = words
         self.cells = cells
+        self.margins = Margins(words)
         self.watched: dict[str, Watched] = {}
         self.minute_s = 0
         self._member_bits: Bits = np.zeros(UPDATES_MAX, np.uint8)
@@ -98,7 +133,7 @@ class Cohorts:
         notice never moves the origin: the crashes already told were counted from it.
         """
         if notice.closed:
-            self.watched.pop(notice.rollout, None)
+            self._forget(notice.rollout, at_ms)
             return None
         known = self.watched.get(notice.rollout)
         if known is not None:
@@ -109,19 +144,33 @@ class Cohorts:
         product = int(self.words.product_of[update])
         same = [w for w in self.watched.values() if w.product == product]
         if len(same) >= ROLLOUTS_PER_PRODUCT_MAX:
-            del self.watched[min(same, key=lambda w: w.origin_s).notice.rollout]
+            self._forget(min(same, key=lambda w: w.origin_s).notice.rollout, at_ms)
         elif len(self.watched) >= ROLLOUTS_MAX:
-            del self.watched[min(self.watched.values(), key=lambda w: w.origin_s).notice.rollout]
+            self._forget(min(self.watched.values(), key=lambda w: w.origin_s).notice.rollout, at_ms)
         made = self.restore(notice, at_ms)
-        self._count([made], None)
+        # Cells are numbered as the fleet stands now, before the step's reports: so did the release before, and state
+        # that goes back and forth between releases is the same.
+        for rows in scan(self.fleet):
+            self.bases(rows)
         return made
 
+    def _forget(self, name: str, at_ms: int) -> None:
+        """Stop watching a rollout; it is nobody's rival from the second after `at_ms` on."""
+        gone = self.watched.pop(name, None)
+        if gone is None:
+            return
+        self.margins.keep({watched.product for watched in self.watched.values()})
+        for watched in self.watched.values():
+            left = [rival for rival in watched.era.rivals if rival.rollout != name]
+            if len(left) < len(watched.era.rivals):
+                watched.begin(Era(self.cells, at_ms // 1000 + 1, left))
+
     def restore(self, notice: RolloutNotice, watched_from_ms: int) -> Watched:
-        """Watch a rollout without counting; the next `move_to` counts."""
+        """Watch a rollout; its table is counted when the step that begins it is said."""
         update = self.words.update_number(notice.vendor, notice.product, notice.version)
         used = {w.bit for w in self.watched.values()}
         bit = next(bit for bit in range(ROLLOUTS_MAX) if bit not in used)
-        made = Watched(notice, update, int(self.words.product_of[update]), bit, watched_from_ms)
+        made = Watched(notice, update, int(self.words.product_of[update]), bit, watched_from_ms, self.cells)
         self.watched[notice.rollout] = made
         return made
 
@@ -149,6 +198,22 @@ class Cohorts:
             members |= self._member_bits[one]
             exposed |= self._exposed_bits[one]
         return members, exposed
+
+    def splits(self, era: Era, updates: npt.NDArray[np.uint16], exposed: Bits) -> npt.NDArray[np.int64]:
+        """Return by which of an era's rivals each device's cell is split: a number from 0 to 3, shape (n,).
+
+        Args:
+            era: of one rollout.
+            updates: each device's updates, shape (n, any).
+            exposed: of which watched rollouts that is the very update, shape (n,).
+        """
+        found = np.zeros(len(updates), np.int64)
+        for bit, rival in enumerate(era.rivals):
+            watched = self.watched.get(rival.rollout)
+            # Former rivals of earlier eras have no bit any more.
+            on = (updates == rival.update).any(axis=1) if watched is None else (exposed & watched.mask) != 0
+            found |= on.astype(np.int64) << bit
+        return found
 
     def bases(self, rows: Rows) -> Places:
         """Return each device's place but for the arm, at the tables' minute; -1 where not at risk."""
@@ -187,6 +252,9 @@ class Cohorts:
             watched.exposed_total += watched.exposed_in(exposed_after) - watched.exposed_in(exposed_before)
             was = watched.places(base_before, members_before, exposed_before, crashed_before)
             now = watched.places(base_after, members_after, exposed_after, crashed_after)
+            if watched.era.rivals:
+                was = watched.era.split(was, self.splits(watched.era, before["update"], exposed_before))
+                now = watched.era.split(now, self.splits(watched.era, after["update"], exposed_after))
             moved = was != now
             if moved.any():
                 watched.moved = True
@@ -205,31 +273,62 @@ class Cohorts:
             The strata by rollout.
         """
         self.minute_s = minute_s
-        self._count(list(self.watched.values()), minutes)
+        for watched in self.watched.values():
+            watched.full = watched.uncounted = True
+            watched.resumed = False
+        self.count(minutes)
         return {} if minutes is None else minutes.strata()
 
-    def _count(self, counted: list[Watched], minutes: Minutes | None) -> None:
+    def resume(self, minute_s: int) -> None:
+        """Begin after a restart: tables stand at `minute_s`, and are counted when the next step is said."""
+        self.minute_s = minute_s
+        for watched in self.watched.values():
+            watched.uncounted = True
+            # What a product keeps apart is extended at minutes only, so that a restart changes nothing in it.
+            watched.resumed = self.margins.knows(watched.product)
+
+    def count(self, minutes: Minutes | None = None) -> None:
+        """Count afresh the tables that must be, and their margins, and with the same pass the strata of `minutes`."""
+        counted = [watched for watched in self.watched.values() if watched.uncounted]
         for one in counted:
-            one.table = np.zeros(PLACES, np.int64)
+            one.table = np.zeros(one.era.places, np.int64)
+            one.margins = empty_tables()
             one.moved = True
             one.exposed_total = 0
-        if not counted:
-            return
-        for rows in scan(self._fleet):
-            base = self.bases(rows)
+        for rows in scan(self.fleet) if counted else ():
             members, exposed = self.bits(rows["update"])
-            crashed = rows["crashed"].copy()
+            self._count_rows(rows, members, exposed, counted)
+            if minutes is not None:
+                self._count_strata(rows, members, counted, minutes)
+        for one in counted:
+            one.uncounted = one.resumed = False
+
+    def _count_rows(self, rows: Rows, members: Bits, exposed: Bits, counted: list[Watched]) -> None:
+        base, crashed = self.bases(rows), rows["crashed"].copy()
+        for one in counted:
+            places = one.places(base, members, exposed, crashed)
+            if one.margins is not None:
+                self.margins.count(one.product, rows, places, one.margins, meet=not one.resumed)
+            if one.era.rivals:
+                places = one.era.split(places, self.splits(one.era, rows["update"], exposed))
+            one.table += np.bincount(places + 1, minlength=len(one.table) + 1)[1:]
+            one.exposed_total += one.exposed_in(exposed)
+
+    def _count_strata(self, rows: Rows, members: Bits, counted: list[Watched], minutes: Minutes) -> None:
+        heard = rows["heard"].copy()
+        for minute in minutes.due:
+            lately = np.flatnonzero((heard >= minute.begin_s) & (heard < minute.end_s))
+            if len(lately) == 0:
+                continue
+            some = rows[lately]
+            updates = np.where(some["since"] < minute.end_s, some["update"], 0)
+            base, then = self._bases(some, minute.end_s), self.bits(updates)[1]
             for one in counted:
-                places = one.places(base, members, exposed, crashed)
-                one.table += np.bincount(places + 1, minlength=PLACES + 1)[1:]
-                one.exposed_total += one.exposed_in(exposed)
-            heard = rows["heard"].copy()
-            for minute in () if minutes is None else minutes.due:
-                lately = np.flatnonzero((heard >= minute.begin_s) & (heard < minute.end_s))
-                if len(lately):
-                    some = rows[lately]
-                    then = self.bits(np.where(some["since"] < minute.end_s, some["update"], 0))[1]
-                    minute.add(self._bases(some, minute.end_s), members[lately], then, some["crashed"], counted)
+                places = one.places(base, members[lately], then, some["crashed"])
+                era = era_at(one.eras, minute.end_s)
+                if era.rivals:
+                    places = era.split(places, self.splits(era, updates, then))
+                minute.add(one.notice.rollout, era, places)
 
     def changes(self, watched: Watched) -> list[AtRisk]:
         """Return the counts that changed since they were last said, and note them as said."""
@@ -245,11 +344,16 @@ class Cohorts:
             return []
         pairs = np.unique(places >> 1)
         both = watched.table.reshape(-1, 2)[pairs]
-        texts = self.cells.texts
+        text = watched.era.text
         return [
-            AtRisk(texts[pair >> 5], pair & 31, exposed, control)
+            AtRisk(text(pair >> 5), pair & 31, exposed, control)
             for pair, (control, exposed) in zip(pairs.tolist(), both.tolist(), strict=True)
         ]
+
+    def margins_said(self, watched: Watched) -> list[MarginRisk]:
+        """Return the margins that were counted for a full window, once; nothing otherwise."""
+        tables, watched.margins = watched.margins, None
+        return [] if tables is None else self.margins.said(watched.product, tables)
 
 
 def scan(fleet: Fleet) -> Iterator[Rows]:

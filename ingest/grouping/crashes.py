@@ -14,18 +14,19 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ingest.grouping.cells import STALE_SECONDS, tenant_hash
-from ingest.grouping.cohorts import Bits, Cohorts
+from ingest.grouping.cells import STALE_SECONDS, TIMES, tenant_hash
+from ingest.grouping.cohorts import Bits, Cohorts, Watched
 from ingest.grouping.columns import BootLoop, Bsod, Columns
 from ingest.grouping.devices import NAMED, Mask, set_on_disk, slot_of, updates_at
 from ingest.grouping.fleet import Rows
+from ingest.grouping.rivals import era_at
 from ingest.signature import signature_of
 from ingest.windows import FirstCrash
 
 SITE_SECONDS = 300
 SITES_MAX = 8192
 SIGNATURES_MAX = 4096
-NEVER_HEARD = "*|*|*|old|stale"
+NEVER_HEARD = TIMES - 1  # the coarse cell `*|*|*|old|stale`
 
 
 @dataclass(slots=True)
@@ -151,8 +152,12 @@ def first_crashes(
     known = (before["heard"] > 0) & (cell >= 0)
     group = cohorts.cells.groups(before)
     group = np.where(known, group, cohorts.cells.groups_of(columns.tenant))
+    stood = before.copy()
+    for name in ("os_build", "model"):
+        stood[name] = np.where(known, before[name], getattr(columns, name))
     members = cohorts.bits(before["update"])[0] | named.members
-    exposed = cohorts.bits(updates_at(before, at))[1] | named.exposed
+    updates = updates_at(before, at)
+    placed = Placed(np.where(known, cell, NEVER_HEARD), at, stood, updates, cohorts.bits(updates)[1] | named.exposed)
     firsts = {
         name: ((members & watched.mask) != 0) & (before["crashed"] < watched.origin_s) & (at >= watched.origin_s)
         for name, watched in cohorts.watched.items()
@@ -163,7 +168,7 @@ def first_crashes(
         crash, heard = crashes[place], bool(known[place])
         rows[place] = FirstCrash(
             crash.at_ms,
-            cohorts.cells.texts[int(cell[place])] if heard else NEVER_HEARD,
+            "",
             int(group[place]),
             0,
             tenant_hash(crash.tenant),
@@ -172,13 +177,54 @@ def first_crashes(
             "boot_loop" if isinstance(crash, BootLoop) else "bsod",
         )
     return {
-        name: [
-            msgspec.structs.replace(rows[place], exposed=int((exposed[place] & cohorts.watched[name].mask) != 0))
-            for place in np.flatnonzero(first).tolist()
-        ]
+        name: _told(np.flatnonzero(first), rows, placed, cohorts, cohorts.watched[name])
         for name, first in firsts.items()
         if first.any()
     }
+
+
+@dataclass(slots=True)
+class Placed:
+    """Where crashes happened, shapes (n,).
+
+    Attributes:
+        cell: number of the whole cell.
+        at: seconds since the epoch.
+        stood: the device's row, with the build and model it had.
+        updates: which updates it was on, shape (n, any).
+        exposed: of which watched rollouts that, or what the report names, is the very update.
+    """
+
+    cell: npt.NDArray[Any]
+    at: npt.NDArray[Any]
+    stood: Rows
+    updates: npt.NDArray[np.uint16]
+    exposed: Bits
+
+
+def _told(
+    places: npt.NDArray[np.int64], rows: dict[int, FirstCrash], placed: Placed, cohorts: Cohorts, watched: Watched
+) -> list[FirstCrash]:
+    """Return the crashes at some places as one rollout's: its arm, its cells, its product's margins."""
+    cells = _cells(places, placed, cohorts, watched)
+    margins = cohorts.margins.texts(watched.product, placed.stood[places])
+    arms = ((placed.exposed[places] & watched.mask) != 0).astype(int).tolist()
+    return [
+        msgspec.structs.replace(rows[place], cell=cell, exposed=arm, build=build, model=model)
+        for place, cell, arm, (build, model) in zip(places.tolist(), cells, arms, margins, strict=True)
+    ]
+
+
+def _cells(places: npt.NDArray[np.int64], placed: Placed, cohorts: Cohorts, watched: Watched) -> list[str]:
+    """Return the texts of the cells at some places, split as they were when each crash happened."""
+    numbers = placed.cell[places]
+    eras = [era_at(watched.eras, at_s) for at_s in placed.at[places].tolist()]
+    for era in {id(era): era for era in eras if era.rivals}.values():
+        own = np.array([index for index, one in enumerate(eras) if one is era])
+        some = places[own]
+        splits = cohorts.splits(era, placed.updates[some], placed.exposed[some])
+        numbers[own] = era.numbers(numbers[own], splits)
+    return [era.text(number) for era, number in zip(eras, numbers.tolist(), strict=True)]
 
 
 def too_late(at_s: npt.NDArray[Any], watermark_ms: int) -> Mask:

@@ -20,6 +20,7 @@ import numpy as np
 from ingest.activity import ActivityBatch
 from ingest.deadletter import DeadReason
 from ingest.events import TIME_MAX_MS, TIME_MIN_MS, RolloutNotice, Tick
+from ingest.grouping.choice import choose_rivals
 from ingest.grouping.columns import (
     Columns,
     CrashBatch,
@@ -231,7 +232,7 @@ class Partition:
         if speaks and population.catching_up is not None:
             population.catching_up = None
             population.outcomes.clear()
-            population.cohorts.move_to(since_ms // MINUTE_MS * 60)
+            population.cohorts.resume(since_ms // MINUTE_MS * 60)
         for taken in self.activity.take_until(watermark_ms):
             self._take("activity", taken)
             population.apply_notices([item for item in taken.items if isinstance(item, RolloutNotice)], watermark_ms)
@@ -273,6 +274,7 @@ class Partition:
 
     def _windows(self, found: dict[str, list[FirstCrash]], since_ms: int, watermark_ms: int) -> list[CohortWindow]:
         heard = self._minutes(since_ms, watermark_ms)
+        self.population.cohorts.count()
         windows = []
         for name, watched in self.population.cohorts.watched.items():
             crashes = found.get(name, [])
@@ -295,6 +297,7 @@ class Partition:
                         crash_total=watched.crash_total,
                         exposed_total=watched.exposed_total,
                         pending=self.crashes.pending,
+                        margins=self.population.cohorts.margins_said(watched),
                     )
                 )
                 watched.full = False
@@ -318,6 +321,5 @@ class Partition:
             for minute, silent in ((ended, False), (overdue, True))
             if minute * 60 >= memory.silence_from_s
         ]
-        for watched in cohorts.watched.values():
-            watched.full = True
-        return cohorts.move_to(now * 60, Minutes(cohorts.cells, due))
+        choose_rivals(cohorts, now * 60)
+        return cohorts.move_to(now * 60, Minutes(due))

@@ -10,7 +10,9 @@ from which reading starts again. A chunk that was never written counts as of the
 all were written once, reading starts there, or its devices would be forgotten.
 
 Schema 3 differs from 2 in that a chunk names the fields of its rows. Both are read; 2 is written until `newest_schemas`
-is set, so that workers of the version before can take over and give back partitions while an upgrade rolls.
+is set, so that workers of the version before can take over and give back partitions while an upgrade rolls. What this
+release adds to the memory (rivals, margins) it adds to both: the release before ignores it, and what it then gives back
+without is chosen again at the next minute.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +26,7 @@ from ingest.grouping.fleet import ROW
 from ingest.grouping.layout import LAYOUT_2, Layout, as_rows, layout_of
 from ingest.grouping.partition import Partition, Place
 from ingest.grouping.population import CatchingUp, Push
+from ingest.grouping.rivals import EraState, era_of
 
 CHUNK_ROWS = 2048
 PAGE_WORDS = 2048
@@ -53,21 +56,27 @@ class Chunk(msgspec.Struct, kw_only=True, omit_defaults=True):
     layout: Layout = []
 
 
-class WatchedState(msgspec.Struct, kw_only=True):
-    """A watched rollout."""
+class WatchedState(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A watched rollout.
+
+    Attributes:
+        eras: how its cells were split; empty while they are whole and always were.
+    """
 
     notice: RolloutNotice
     watched_from_ms: int
     crash_total: int
+    eras: list[EraState] = []
 
 
-class MemoryState(msgspec.Struct, kw_only=True):
+class MemoryState(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What a partition keeps beside rows and dictionaries.
 
     Attributes:
         place: where the input stood.
         start: where reading starts again: the lowest place of any chunk.
         cells: circumstances met, in the order of their cells' numbers.
+        margins: numbers of the builds and models that each product keeps apart, by its number.
     """
 
     schema: int
@@ -78,6 +87,7 @@ class MemoryState(msgspec.Struct, kw_only=True):
     sites: dict[int, int]
     cells: list[int]
     watched: list[WatchedState]
+    margins: dict[int, tuple[list[int], list[int]]] = {}
 
 
 class _Schema(msgspec.Struct):
@@ -169,7 +179,12 @@ class Snapshots:
     def _memory(self, place: Place, start: Place) -> MemoryState:
         population = self._partition.population
         watched = [
-            WatchedState(notice=w.notice, watched_from_ms=w.watched_from_ms, crash_total=w.crash_total)
+            WatchedState(
+                notice=w.notice,
+                watched_from_ms=w.watched_from_ms,
+                crash_total=w.crash_total,
+                eras=[era.state() for era in w.eras] if any(era.rivals for era in w.eras) else [],
+            )
             for w in population.cohorts.watched.values()
         ]
         return MemoryState(
@@ -181,6 +196,7 @@ class Snapshots:
             sites=population.memory.sites.last,
             cells=population.cohorts.cells.codes,
             watched=watched,
+            margins=population.cohorts.margins.state(),
         )
 
     def _pack(self, number: int, place: Place) -> bytes:
@@ -251,9 +267,12 @@ class Snapshots:
         population.memory.kept = state.kept
         population.memory.sites.last = state.sites
         population.cohorts.cells.load(state.cells)
+        population.cohorts.margins.load(state.margins)
         for kept in state.watched:
             watched = population.cohorts.restore(kept.notice, kept.watched_from_ms)
             watched.crash_total = kept.crash_total
+            if kept.eras:
+                watched.load([era_of(era, population.cohorts.cells) for era in kept.eras])
 
     def _resume(self, memory: MemoryState, places: dict[int, Place]) -> None:
         """Point the partition at the lowest place of any chunk, and go on with the round where it was."""

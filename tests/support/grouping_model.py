@@ -1,5 +1,7 @@
 """What grouping must say, written as plainly as can be: an object a device, one report after another, counted afresh.
 
+Rivals are chosen by a look at every pair of rollouts and every device, and a cell is made as text when it is asked for.
+
 It shares no code with grouping but the naming of tenant groups. It takes the same reports in the order in which a
 partition applies them: by step, activity before pushes before crashes.
 """
@@ -35,6 +37,8 @@ class Device:
     boot_at: int = 0
     crashed: int = 0
     attributes: tuple[str, str, str, str] = ("", "", "", "")
+    build: str = ""
+    model: str = ""
     slots: dict[str, Slot] = field(default_factory=dict)
 
     def admit(self, seq: int, at: int) -> tuple[bool, bool]:
@@ -56,6 +60,7 @@ class Device:
         boot_at = min(report.boot_at_ms // 1000, at)
         if newer:
             self.attributes = (report.os_build.split(".")[0], report.form_factor, report.ring, report.tenant)
+            self.build, self.model = report.os_build, report.model
             if not isinstance(report, Bsod | BootLoop) or self.boot_at == 0:
                 self.boot_at = boot_at
         self.heard = max(self.heard, at)
@@ -81,15 +86,34 @@ class Device:
                 return
         self.word(product, version, at, word, newest)
 
+    def version_at(self, product: str, at: int) -> str:
+        """Return which version of a product it was on."""
+        slot = self.slots.get(product)
+        return "" if slot is None else slot.version if slot.since <= at else slot.base
+
 
 @dataclass
 class Watch:
-    """A rollout under watch."""
+    """A rollout under watch; its rivals (names) by the second from which on they are; whether a full count is due."""
 
+    name: str
     product: str
     version: str
     origin: int
     crashes: list[tuple[str, int]] = field(default_factory=list)
+    placed: list[tuple[str, int, str, str, str]] = field(default_factory=list)
+    rivals: list[tuple[int, tuple[str, ...]]] = field(default_factory=lambda: [(0, ())])
+    fresh: bool = True
+
+    def rivals_at(self, at: int) -> tuple[str, ...]:
+        """Return the rivals of a time."""
+        return next((names for since, names in reversed(self.rivals) if since <= at), self.rivals[0][1])
+
+    def choose(self, at: int, names: set[str]) -> None:
+        """Have these rivals from a time on."""
+        if set(self.rivals[-1][1]) != names:
+            self.rivals = [*self.rivals, (at, tuple(sorted(names)))][-4:]
+            self.fresh = True
 
 
 class Model:
@@ -101,10 +125,49 @@ class Model:
         self.watched: dict[str, Watch] = {}
         self.pushes: list[tuple[int, str, str, Sequence[str]]] = []
         self.duplicates = 0
+        self.known: dict[str, Watch] = {}
+        self.kept: dict[str, set[str]] = {}
 
     def watch(self, rollout: str, product: str, version: str, origin_ms: int) -> None:
         """Begin watching."""
-        self.watched.setdefault(rollout, Watch(product, version, origin_ms // 1000))
+        self.known[rollout] = self.watched.setdefault(rollout, Watch(rollout, product, version, origin_ms // 1000))
+
+    def close(self, rollout: str, watermark_ms: int) -> None:
+        """Stop watching."""
+        gone = self.watched.pop(rollout)
+        for watch in self.watched.values():
+            watch.choose(watermark_ms // 1000 + 1, set(watch.rivals[-1][1]) - {rollout})
+        if all(watch.product != gone.product for watch in self.watched.values()):
+            self.kept.pop(gone.product, None)
+
+    def end_step(self, minute_s: int, passed: bool) -> None:
+        """Do what the end of a step does: choose rivals if a minute has passed, see which margins there are."""
+        if passed:
+            chosen = {watch.name: self._rivals(watch, minute_s) for watch in self.watched.values()}
+            for watch in self.watched.values():
+                watch.choose(minute_s, chosen[watch.name])
+        for watch in self.watched.values():
+            if passed or watch.fresh:
+                kept = self.kept.setdefault(watch.product, set())
+                for device in self._at_risk(watch, minute_s):
+                    kept |= {
+                        f"{word}={text}" for word, text in (("build", device.build), ("model", device.model)) if text
+                    }
+            watch.fresh = False
+
+    def _rivals(self, watch: Watch, minute_s: int) -> set[str]:
+        found = [self.watched[name] for name in watch.rivals[-1][1]]
+        for other in self.watched.values():
+            shared = any(
+                device.version_at(watch.product, 1 << 40) == watch.version
+                and device.version_at(other.product, 1 << 40) == other.version
+                and device.heard
+                and minute_s - device.heard <= 26 * HOUR
+                for device in self.devices.values()
+            )
+            if other.product != watch.product and shared and other not in found:
+                found.append(other)
+        return {one.name for one in sorted(found, key=lambda one: (one.origin, one.name))[-2:]}
 
     def activity(self, report: Offered | Installed | CheckIn, received_ms: int) -> None:
         """Apply an activity report."""
@@ -141,7 +204,7 @@ class Model:
         named = {(f"{one.vendor}/{one.product}", one.version) for one in report.versions}
         if counted:
             for watch in self.watched.values():
-                self._first_crash(watch, device, named, at)
+                self._first_crash(watch, device, named, at, report)
             device.crashed = max(device.crashed, at)
         kept = {watch.product for watch in self.watched.values()}
         for one in report.versions:
@@ -151,28 +214,69 @@ class Model:
                 device.on_disk(product, one.version, activated, "named", newest)
         device.stand(report, at, newest)
 
-    @staticmethod
-    def _first_crash(watch: Watch, device: Device, named: set[tuple[str, str]], at: int) -> None:
+    def _first_crash(
+        self, watch: Watch, device: Device, named: set[tuple[str, str]], at: int, report: Bsod | BootLoop
+    ) -> None:
         slot = device.slots.get(watch.product)
         names = any(product == watch.product for product, _ in named)
         if (slot is None and not names) or device.crashed >= watch.origin or at < watch.origin:
             return
-        then = "" if slot is None else slot.version if slot.since <= at else slot.base
-        exposed = then == watch.version or (watch.product, watch.version) in named
-        watch.crashes.append(("exposed" if exposed else "control", at))
+        exposed = device.version_at(watch.product, at) == watch.version or (watch.product, watch.version) in named
+        arm = "exposed" if exposed else "control"
+        watch.crashes.append((arm, at))
+        heard = min(device.heard, at)
+        cell, build, model = "*|*|*|old|stale", report.os_build, report.model
+        if device.heard and at - heard <= 26 * HOUR:
+            build, model = device.build, device.model
+            cell = self._cell(device, at, heard, min(report.boot_at_ms // 1000, at))
+        on = [
+            name
+            for name in watch.rivals_at(at)
+            if device.version_at(self.known[name].product, at) == self.known[name].version
+            or (name in self.watched and (self.known[name].product, self.known[name].version) in named)
+        ]
+        kept = self.kept.get(watch.product, set())
+        build, model = (
+            text if f"{word}={text}" in kept else "other" for word, text in (("build", build), ("model", model))
+        )
+        watch.placed.append((arm, at, "|".join([cell, *(["+".join(on)] if on else [])]), build, model))
+
+    @staticmethod
+    def _cell(device: Device, at: int, heard: int, boot_at: int) -> str:
+        family, form, ring, _ = device.attributes
+        age = at - boot_at
+        band = "fresh" if age < 600 else "day" if age < 24 * HOUR else "old"
+        return "|".join((family, form, ring or "other", band, "stale" if at - heard > 900 else "recent"))
+
+    def _at_risk(self, watch: Watch, minute_s: int) -> list[Device]:
+        return [
+            device
+            for device in self.devices.values()
+            if watch.product in device.slots and device.crashed < watch.origin and minute_s - device.heard <= 26 * HOUR
+        ]
 
     def at_risk(self, rollout: str, minute_s: int) -> Counter[tuple[str, int, bool]]:
         """Count devices at risk by cell, tenant group and arm, as of a minute."""
         watch = self.watched[rollout]
         counts: Counter[tuple[str, int, bool]] = Counter()
-        for device in self.devices.values():
-            slot = device.slots.get(watch.product)
-            if slot is None or device.crashed >= watch.origin or minute_s - device.heard > 26 * HOUR:
-                continue
-            family, form, ring, tenant = device.attributes
-            age = minute_s - device.boot_at
-            band = "fresh" if age < 600 else "day" if age < 24 * HOUR else "old"
-            recency = "stale" if minute_s - device.heard > 900 else "recent"
-            cell = "|".join((family, form, ring or "other", band, recency))
-            counts[cell, tenant_group(tenant), slot.version == watch.version] += 1
+        for device in self._at_risk(watch, minute_s):
+            rivals = [self.watched[name] for name in watch.rivals[-1][1]]
+            on = [
+                one.name for one in rivals if device.slots.get(one.product, Slot("", 0, set())).version == one.version
+            ]
+            cell = self._cell(device, minute_s, device.heard, device.boot_at)
+            arm = device.slots[watch.product].version == watch.version
+            counts["|".join([cell, *(["+".join(on)] if on else [])]), tenant_group(device.attributes[3]), arm] += 1
+        return counts
+
+    def margins(self, rollout: str, minute_s: int) -> Counter[tuple[str, int, bool]]:
+        """Count devices at risk by margin, tenant group and arm, as of a minute."""
+        watch = self.watched[rollout]
+        counts: Counter[tuple[str, int, bool]] = Counter()
+        kept = self.kept.get(watch.product, set())
+        for device in self._at_risk(watch, minute_s):
+            arm = device.slots[watch.product].version == watch.version
+            for word, text in (("build", device.build), ("model", device.model)):
+                margin = f"{word}={text}" if f"{word}={text}" in kept else f"{word}=other"
+                counts[margin, tenant_group(device.attributes[3]), arm] += 1
         return counts

@@ -1,7 +1,7 @@
 """Builds device-topic records for grouping tests: reports, ticks and notices, spread over partitions as gateways do."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ingest.activity import ActivityBatch, pack
@@ -58,26 +58,28 @@ class World:
         }
         return known | fields
 
-    def check_in(self, device: int, at_ms: int, version: str | None = OLD, **fields: Any) -> CheckIn:
-        """Return a check-in; with its product's version unless that is None."""
-        versions = {} if version is None else {KEY: version}
+    def check_in(
+        self, device: int, at_ms: int, version: str | None = OLD, also: Mapping[str, str] | None = None, **fields: Any
+    ) -> CheckIn:
+        """Return a check-in; with its product's version unless that is None, and `also` those of other products."""
+        versions = ({} if version is None else {KEY: version}) | {f"{VENDOR}/{p}": v for p, v in (also or {}).items()}
         return CheckIn(**self.base(device, at_ms, **fields), versions=versions)
 
-    def offered(self, device: int, at_ms: int, version: str = NEW) -> Offered:
+    def offered(self, device: int, at_ms: int, version: str = NEW, product: str = PRODUCT) -> Offered:
         """Return an offer of the new version."""
         return Offered(
-            **self.base(device, at_ms), vendor=VENDOR, product=PRODUCT, update_kind="content", version=version
+            **self.base(device, at_ms), vendor=VENDOR, product=product, update_kind="content", version=version
         )
 
-    def installed(self, device: int, at_ms: int, version: str = NEW) -> Installed:
+    def installed(self, device: int, at_ms: int, version: str = NEW, product: str = PRODUCT) -> Installed:
         """Return a word of the new version's activation."""
         return Installed(
-            **self.base(device, at_ms), vendor=VENDOR, product=PRODUCT, update_kind="content", version=version
+            **self.base(device, at_ms), vendor=VENDOR, product=product, update_kind="content", version=version
         )
 
-    def bsod(self, device: int, at_ms: int, version: str | None = None, **fields: Any) -> Bsod:
+    def bsod(self, device: int, at_ms: int, version: str | None = None, product: str = PRODUCT, **fields: Any) -> Bsod:
         """Return a crash, naming the version read from disk unless that is None."""
-        versions = [] if version is None else [DiskVersion(vendor=VENDOR, product=PRODUCT, version=version)]
+        versions = [] if version is None else [DiskVersion(vendor=VENDOR, product=product, version=version)]
         known = {"bugcheck": 0x50, "module": "csagent.sys", "versions": versions}
         return Bsod(**self.base(device, at_ms, **(known | fields)))
 
@@ -111,7 +113,15 @@ class World:
             for partition in range(self.topics.device_partitions)
         ]
 
-    def notices(self, origin_ms: int, version: str = NEW, pushed: Sequence[int] = (), from_ms: int = 0) -> list[Entry]:
+    def notices(
+        self,
+        origin_ms: int,
+        version: str = NEW,
+        pushed: Sequence[int] = (),
+        from_ms: int = 0,
+        product: str = PRODUCT,
+        closed: bool = False,
+    ) -> list[Entry]:
         """Return a rollout's notice for every partition, with the pushed devices of each."""
         entries = []
         for partition in range(self.topics.device_partitions):
@@ -119,13 +129,14 @@ class World:
                 pseudonym(d) for d in pushed if partition_of(pseudonym(d), self.topics.device_partitions) == partition
             ]
             notice = RolloutNotice(
-                rollout=rollout_id(VENDOR, PRODUCT, version),
+                rollout=rollout_id(VENDOR, product, version),
                 vendor=VENDOR,
-                product=PRODUCT,
+                product=product,
                 version=version,
                 origin_ms=origin_ms,
                 pushed=own,
                 pushed_from_ms=from_ms,
+                closed=closed,
             )
             entries.append(Entry(self.topics.name("activity"), partition, None, encoder.encode(notice)))
         return entries

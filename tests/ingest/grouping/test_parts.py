@@ -9,18 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.activity import ActivityBatch, pack
-from ingest.deadletter import DeadReason
-from ingest.events import Batch, RolloutNotice, Tick, encoder
-from ingest.grouping.cells import CELLS_MAX
+from ingest.events import Batch, Tick, encoder
+from ingest.grouping.cells import BASE_CELLS_MAX
 from ingest.grouping.devices import rounds
 from ingest.grouping.fleet import ROW, Fleet, FleetFullError
-from ingest.grouping.partition import Bounds, Partition
 from ingest.grouping.snapshot import Snapshots
 from ingest.grouping.ticks import SILENT_MS, Ticks
-from ingest.log.interface import Record
 from ingest.rollouts import rollout_id
 from ingest.topics import Topics
-from ingest.windows import Step
+from support.grouping_bench import Bench
 from support.world import NEW, OLD, PRODUCT, T0, VENDOR, World, pseudonym
 
 SECOND = 1000
@@ -110,33 +107,6 @@ def test_a_silent_gateway_is_waited_for_and_one_that_left_is_not() -> None:
     assert cut.watermark_ms == 600_000
 
 
-class Bench:
-    """One partition fed by hand."""
-
-    def __init__(self, partitions: int = 1, devices_max: int = 10_000) -> None:
-        self.world = World(Topics(device_partitions=partitions))
-        self.bad: list[tuple[str, DeadReason]] = []
-        self.offset = {"activity": 0, "crashes": 0}
-        self.partition = Partition(Bounds(0, partitions, devices_max, 900), self._note)
-
-    def _note(self, word: str, record: Record, reason: DeadReason, detail: str) -> None:
-        self.bad.append((word, reason))
-
-    def give(self, word: str, value: bytes) -> None:
-        read = self.partition.read_activity if word == "activity" else self.partition.read_crashes
-        read(Record(self.offset[word], None, value, 0))
-        self.offset[word] += 1
-
-    def tick(self, at_ms: int, gateway: str = "g", words: tuple[str, ...] = ("activity", "crashes")) -> list[Step]:
-        for word in words:
-            self.give(word, encoder.encode(Tick(gateway=gateway, at_ms=at_ms)))
-        return self.partition.advance()
-
-    def notice(self, **changes: object) -> bytes:
-        made = RolloutNotice(rollout="r", vendor=VENDOR, product=PRODUCT, version=NEW, origin_ms=T0)
-        return encoder.encode(msgspec.structs.replace(made, **changes))
-
-
 def _activity(change: Callable[[ActivityBatch], None]) -> bytes:
     world = World(Topics(device_partitions=1))
     batch = pack([world.check_in(1, T0), world.offered(2, T0)], "g", T0)
@@ -212,8 +182,7 @@ def test_a_boot_loop_told_twenty_minutes_late_is_placed_where_it_happened() -> N
     """Exposed since before it, in the cell of its own time; an offer after the crash makes no exposed crash of it."""
     bench = Bench()
     world = bench.world
-    boots = {"boot_at_ms": T0 - 300 * SECOND}
-    before = [world.check_in(d, T0, OLD, **boots) for d in (1, 2)]
+    before = [world.check_in(d, T0, OLD, boot_at_ms=T0 - 300 * SECOND) for d in (1, 2)]
     bench.give("activity", encoder.encode(pack(before, "g", T0)))
     bench.give("activity", bench.notice())
     bench.tick(T0 + SECOND)
@@ -251,7 +220,7 @@ def test_cells_are_bounded_and_a_snapshot_keeps_their_numbers() -> None:
     bench.give("activity", bench.notice(rollout=rollout_id(VENDOR, PRODUCT, NEW)))
     bench.give("activity", encoder.encode(pack(reports, "g", T0)))
     (step,) = bench.tick(T0 + SECOND)
-    assert len(bench.partition.population.cohorts.cells.texts) == CELLS_MAX
+    assert len(bench.partition.population.cohorts.cells.texts) == BASE_CELLS_MAX
     assert sum(row.control for row in step.windows[0].at_risk) == 1200
     again = Bench()
     entries = Snapshots(bench.partition).share(1.0)

@@ -1,5 +1,6 @@
 """Grouping over a log: who is exposed, what is evidence, and that nothing is counted twice."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -15,11 +16,13 @@ from ingest.log.memory import MemoryLog
 from ingest.log.owner import Owner
 from ingest.log.specs import topic_specs
 from ingest.metrics import Metrics
+from ingest.rollouts import rollout_id
 from ingest.topics import Topics
 from ingest.windows import CohortWindow, Step, step_decoder
-from support.world import NEW, OLD, T0, World
+from support.world import NEW, OLD, T0, VENDOR, World
 
 SECOND = 1000
+SENSOR = "falcon-sensor"
 
 
 class Run:
@@ -76,6 +79,7 @@ class Told:
         self.at_risk: dict[tuple[int, str, str, int], tuple[int, int]] = {}
         self.crashes: list[tuple[str, int, bool, str]] = []
         self.heard: dict[tuple[str, str, int], list[int]] = {}
+        self.margins: dict[tuple[int, str, str, int], tuple[int, int]] = {}
         self.watermarks: dict[int, int] = {}
         self.totals: dict[tuple[int, str], int] = {}
         for step in steps:
@@ -91,8 +95,13 @@ class Told:
         if window.full:
             for key in [k for k in self.at_risk if k[:2] == (partition, window.rollout)]:
                 del self.at_risk[key]
+            for key in [k for k in self.margins if k[:2] == (partition, window.rollout)]:
+                del self.margins[key]
+            self._check_margins(window)
         for row in window.at_risk:
             self.at_risk[partition, window.rollout, row.cell, row.group] = (row.exposed, row.control)
+        for margin in window.margins:
+            self.margins[partition, window.rollout, margin.margin, margin.group] = (margin.exposed, margin.control)
         for crash in window.crashes:
             self.crashes.append((crash.cell, crash.exposed, crash.scored, crash.kind))
         for minute in window.heard:
@@ -100,6 +109,19 @@ class Told:
             for place, number in enumerate(msgspec.structs.astuple(minute)[3:]):
                 sums[place] += number
         self.totals[partition, window.rollout] = window.crash_total
+
+    @staticmethod
+    def _check_margins(window: CohortWindow) -> None:
+        """Assert that the builds and the models of a full window add up to its devices at risk, by group and arm."""
+        sums = Counter[tuple[int, str]]()
+        for row in window.at_risk:
+            sums.update({(row.group, "exposed"): row.exposed, (row.group, "control"): row.control})
+        for word in ("build", "model"):
+            found = Counter[tuple[int, str]]()
+            for margin in window.margins:
+                if margin.margin.startswith(f"{word}="):
+                    found.update({(margin.group, "exposed"): margin.exposed, (margin.group, "control"): margin.control})
+            assert +found == +sums
 
     @property
     def exposed(self) -> int:
@@ -254,7 +276,9 @@ def recount(partition: Partition) -> None:
     cohorts = partition.population.cohorts
     for watched in cohorts.watched.values():
         table, exposed = watched.table.copy(), watched.exposed_total
-        cohorts._count([watched], None)
+        watched.uncounted = watched.resumed = True
+        cohorts.count()
+        watched.margins = None
         assert (table == watched.table).all()
         assert exposed == watched.exposed_total
 
@@ -270,11 +294,16 @@ def play(run: Run, seed: int, restart_at: frozenset[int] = frozenset()) -> None:
             run.append(world.notices(at, pushed=range(380, 400), from_ms=at + 60 * SECOND))
         if turn == 20:
             run.append(world.notices(at, version="291.32"))
+        if turn == 8:
+            run.append(world.notices(at, "7.11", range(100), at + 60 * SECOND, product=SENSOR))
+        if turn == 34:
+            run.append(world.notices(at, "7.11", product=SENSOR, closed=True))
         some = rng.choice(420, 60, replace=False).tolist()
         activity = [
             world.offered(d, at) if turn > 3 and rng.random() < 0.2 else world.check_in(d, at, None if d % 3 else OLD)
             for d in some
         ]
+        activity += [world.offered(d, at, "7.11", SENSOR) for d in some[:10] if turn > 8]
         crashes = [world.bsod(int(d), at - int(rng.integers(0, 30)) * SECOND, NEW if rng.random() < 0.5 else None)
                    for d in rng.choice(420, 5)]  # fmt: skip
         run.append(world.batches("activity", activity + activity[:5], at))
@@ -294,9 +323,18 @@ def test_restarts_change_nothing(seed: int) -> None:
     plain, broken = Run(), Run()
     play(plain, seed)
     play(broken, seed, frozenset(rng.choice(40, 8, replace=False).tolist()))
+    for run in (plain, broken):
+        # Margins are as of the last full window, and a restart brings one more: at a minute both have said the same.
+        run.to(T0 + 15 * 60 * SECOND)
     expected, told = plain.told(), broken.told()
     assert told.at_risk == expected.at_risk
     assert sorted(told.crashes) == sorted(expected.crashes)
     assert told.totals == expected.totals
     assert told.heard == expected.heard
+    closed = rollout_id(VENDOR, SENSOR, "7.11")
+    assert {k: n for k, n in told.margins.items() if k[1] != closed} == {
+        k: n for k, n in expected.margins.items() if k[1] != closed
+    }
+    split = {cell for _, cell, _ in expected.heard} & {cell for cell, *_ in expected.crashes}
+    assert any(cell.count("|") == 5 for cell in split), "silence and crashes are told in cells split by rivals"
     assert len(expected.crashes) > 50
