@@ -21,7 +21,7 @@ from ingest.endpoint.post import PostError
 
 KNOWN_SECONDS_MAX = 15.0
 # A token made a moment ago is known to each process once it has read the file again, every second at least.
-ADMITTED_SECONDS_MAX = 5.0
+ADMITTED_SECONDS_MAX = 3.0
 _POLL_SECONDS = 0.1
 
 
