@@ -9,22 +9,22 @@ from detectors.backtest.trace import Minute
 
 WINDOW_MS: Final = 30 * MINUTE_MS
 SESSIONS_SHARE: Final = 0.01
-USERS_LEAST: Final = 25
+USERS_OVER: Final = 25
 
 
 class Crashlytics:
     """Alerts when a single issue breaks enough of the version's sessions and users within half an hour.
 
-    Rule as published. An issue (a signature) is of increasing velocity when, within the last 30 minutes, it ended at
-    least a set share of the sessions of an app version and touched at least a set number of users; it alerts once for
-    an issue and version. Defaults: 1 % of sessions, 25 users.
+    Rule as published. An alert is triggered if, during 30 minutes, an issue (a signature) exceeds the set share of a
+    version's sessions and exceeds the set number of users, and none was raised for the issue on that version before.
+    Defaults: 1 % of sessions, 25 users. (Until 2023: an hour, 250 sessions and once for an issue.)
 
     Adapted. A device heard from in a minute is a session. Minutes do not tell users by signature, so an issue's crashes
     in a minute stand for users, at most as many as had any crash in it; a device that crashes again in another minute
     counts again, which makes the alert earlier, never later.
 
     Example:
-        Five crashes a minute of one signature among 800 sessions a minute reach 25 users at index 4, but the share of
+        Five crashes a minute of one signature among 800 sessions a minute reach 26 users at index 5, but the share of
         0.6 % is never enough; ten crashes reach both at index 2.
 
         >>> def minutes(crashes):
@@ -48,15 +48,14 @@ class Crashlytics:
         >>> [alarm.at_ms // 60_000 - 1 for alarm in Crashlytics().watch(minutes(10), 0)]
         [2]
 
-    Source: Firebase documentation, "Default alerts" (increasing-velocity issues) and `VelocityAlertPayload`; the
-    defaults are the console's.
+    Source: Firebase documentation, "Customize velocity alerts".
     """
 
     name = "crashlytics-velocity"
-    rule = "one signature ends 1 % of sessions and touches 25 users within 30 min, once per signature and version"
+    rule = "one signature ends over 1 % of sessions and touches over 25 users in 30 min, once per signature and version"
     source = "Firebase Crashlytics, increasing-velocity alert; both thresholds and the window are defaults"
     blind_to = (
-        "harm in less than 1 % of sessions or fewer than 25 users, devices that never report, one fault spread over "
+        "harm in up to 1 % of sessions or 25 users, devices that never report, one fault spread over "
         "many signatures; what all versions have alike counts as the new one's"
     )
 
@@ -76,8 +75,8 @@ class Crashlytics:
             # Only an issue of this minute can have risen, but sessions of old minutes also leave the window.
             for issue in sorted(users_by_issue.keys() - told):
                 users = users_by_issue[issue]
-                if users >= USERS_LEAST and (not seen or users / seen >= SESSIONS_SHARE):
+                if users > USERS_OVER and (not seen or users / seen > SESSIONS_SHARE):
                     told.add(issue)
-                    sentence = f"{issue}: {users} users (>= {USERS_LEAST}) in {seen} sessions of 30 min (>= 1 %)"
+                    sentence = f"{issue}: {users} users (> {USERS_OVER}) in {seen} sessions of 30 min (> 1 %)"
                     alarms.append(Alarm(minute.at_ms, "kill", sentence))
         return alarms

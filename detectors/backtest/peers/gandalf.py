@@ -29,13 +29,15 @@ class Gandalf:
 
     is weighted by the spatial correlation P(t|i,j) = N(i,j) / F(j), the share of the fault's occurrences that lie on
     the rollout's nodes, and decays exponentially, so that newer rollouts are blamed first. The fast path looks every 5
-    minutes. A classifier, trained on deployments that people had labelled, decides.
+    minutes. A classifier, trained on deployments that people had labelled, decides. Before all that, an anomaly
+    detector picks the signatures that occur more often than their history foretells.
 
     Adapted. Minutes do not tell what a device did before, nor how long ago it was updated: windows reach back from now,
     and B is what the exposed devices would show in the window's device time at the controls' rate of the last 72 h
     (no controls in it: no verdict). P_i below B counts as no votes. Weights, decay and the trained classifier are not
     published as numbers: 0.4, 0.3, 0.2, 0.1, a half-life of 72 h and, for the classifier, a blame of at least log 10
-    are assumed, a tenfold on the rollout's devices alone. Once for each signature.
+    are assumed, a tenfold on the rollout's devices alone. There is no history for the anomaly detector: every signature
+    is judged, and alarms once.
 
     Example:
         A signature that only the exposed show, twice a minute: ten faults at the first look, index 4.
@@ -59,7 +61,7 @@ class Gandalf:
         [4]
 
     Source: Li et al. (2020), "Gandalf: an intelligent, end-to-end analytics service for safe deployment in cloud-scale
-    infrastructure", NSDI, sections 4.3 and 4.4.
+    infrastructure", NSDI.
     """
 
     name = "gandalf"

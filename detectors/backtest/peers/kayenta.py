@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import mannwhitneyu, norm, rankdata
 
-from detectors.backtest.peers.peer import HOUR_MS, Alarm, Decision, Ticks, since
+from detectors.backtest.peers.peer import HOUR_MS, Alarm, Ticks, since
 from detectors.backtest.trace import Minute
 
 Floats = npt.NDArray[np.float64]
@@ -29,14 +29,13 @@ class Kayenta:
     Rule as published (NetflixACAJudge). Of each metric the values of both arms lose their outliers (beyond 3
     interquartile ranges and beyond the 1st and 99th percentile). The 98 % confidence interval of the shift between the
     arms (Mann-Whitney, normal approximation) and its Hodges-Lehmann estimate are taken; the metric is High where the
-    interval's lower end lies above 0.25 times the estimate. The score is the percentage of metrics that pass; below the
-    marginal threshold of 75 the canary fails, below the pass threshold of 95 it may go on but not be promoted. An
-    analysis lasts 3 hours and is judged every hour over all its values so far.
+    interval's lower end lies above 0.25 times the estimate. The score is the percentage of metrics that pass. An
+    analysis lasts 3 hours and is judged every hour over all its values so far (a growing window, the default); it fails
+    with the first score below the marginal threshold of 75, and at its end with one below the pass threshold of 95.
 
     Adapted. Two metrics: crash reports per active device, and devices with a crash per active device; a minute without
-    an active device has no value. A fail is a kill, marginal a hold (two metrics of one weight never give it). The
-    direction is `increase`, as configured for errors (the code's default, either way, would fail a cure). When an
-    analysis has passed, the next begins; after a fail there is none.
+    an active device has no value. The direction is `increase`, as configured for errors (the code's default, either
+    way, would fail a cure). When an analysis has passed, the next begins; after a fail there is none.
 
     Example:
         A tenth of the exposed devices crash each minute and a hundredth of the controls; the first judgement is at
@@ -65,7 +64,9 @@ class Kayenta:
     """
 
     name = "kayenta-mann-whitney"
-    rule = "hourly Mann-Whitney on minute values: 98 % interval above 0.25 of the estimated shift; score below 75 fails"
+    rule = (
+        "hourly Mann-Whitney on minute values: High where the 98 % interval is above 0.25 of the shift, fails below 75"
+    )
     source = "Kayenta's NetflixACAJudge; confidence and tolerance built in, 95 / 75 and 3 h / 1 h of its documentation"
     blind_to = (
         "rare crashes: while most minutes of both arms have none the shift is 0; the worst minutes, which are taken "
@@ -73,22 +74,20 @@ class Kayenta:
     )
 
     def watch(self, minutes: Sequence[Minute], began_ms: int) -> list[Alarm]:
-        """Return the alarms of one update; see `Peer.watch`."""
-        alarms: list[Alarm] = []
+        """Return the alarm of one update, if any; see `Peer.watch`."""
         ticks, stages = Ticks(began_ms, INTERVAL_MS), Ticks(began_ms, LIFETIME_MS)
         stage: list[Minute] = []
         for minute in since(minutes, began_ms):
             stage.append(minute)
-            if ticks.due(minute.at_ms):
-                score, sentence = judge(stage)
-                if score is not None and score < PASS:
-                    decision: Decision = "hold" if score >= MARGINAL else "kill"
-                    alarms.append(Alarm(minute.at_ms, decision, sentence))
-                    if decision == "kill":
-                        return alarms
-            if stages.due(minute.at_ms):
+            due, last = ticks.due(minute.at_ms), stages.due(minute.at_ms)
+            if due:
+                score, why = judge(stage)
+                needed = PASS if last else MARGINAL
+                if score is not None and score < needed:
+                    return [Alarm(minute.at_ms, "kill", f"score {score:.0f} (< {needed:.0f}); {why}")]
+            if last:
                 stage = []
-        return alarms
+        return []
 
 
 def judge(stage: Sequence[Minute]) -> tuple[float | None, str]:
@@ -111,8 +110,7 @@ def judge(stage: Sequence[Minute]) -> tuple[float | None, str]:
             said.append(f"{name} High: {why}")
     if not judged:
         return None, ""
-    score = 100.0 * passed / judged
-    return score, f"score {score:.0f} (< {PASS:.0f}, fails below {MARGINAL:.0f}); " + "; ".join(said)
+    return 100.0 * passed / judged, "; ".join(said)
 
 
 def without_outliers(values: Floats) -> Floats:

@@ -47,7 +47,7 @@ class Multinomial:
         >>> [alarm.at_ms // 60_000 - 1 for alarm in Multinomial().watch(minutes, 0)]
         [1]
 
-    Source: Lindon and Malek (2022), "Anytime-valid inference for multinomial count data", NeurIPS, sections 2 and 4.
+    Source: Lindon and Malek (2022), "Anytime-valid inference for multinomial count data", NeurIPS.
     """
 
     name = "multinomial-anytime"

@@ -50,7 +50,9 @@ class Sentry:
 
     name = "sentry-crash-rate"
     rule = "less than 98 % (warning: 99.5 %) of the last hour's sessions are crash-free, from 50 sessions on"
-    source = "Sentry metric alert on crash-free sessions; window a default, thresholds those of its release pages"
+    source = (
+        "Sentry metric alert on crash-free sessions; thresholds of its release pages, 50 sessions of its issue alerts"
+    )
     blind_to = (
         "harm in less than 2 % of sessions (hold: 0.5 %), devices that never report, whether the controls crash as much"
     )

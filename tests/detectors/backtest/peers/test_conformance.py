@@ -34,7 +34,7 @@ GOLDEN: dict[str, dict[str, tuple[list[int], int]]] = {
         "isolation-forest": ([569, 824], 21),
     },
     "sudden": {
-        "crashlytics-velocity": ([72], 1),
+        "crashlytics-velocity": ([82], 1),
         "play-vitals": ([1199, 1199], 3),
         "sentry-crash-rate": ([7, 123], 8),
         "kayenta-mann-whitney": ([299], 1),

@@ -29,20 +29,20 @@ def _alone(index: int, crashes: int, sessions: int, signature: str = "bad.sys") 
 class TestCrashlytics:
     @pytest.mark.parametrize(
         ("users", "sessions", "fires"),
-        [(24, 24, False), (25, 25, True), (25, 2500, True), (25, 2501, False), (57, 5700, True), (56, 5700, False)],
+        [(25, 25, False), (26, 26, True), (26, 2599, True), (26, 2600, False), (58, 5700, True), (57, 5700, False)],
     )
-    def test_25_users_and_1_percent_of_sessions(self, users: int, sessions: int, fires: bool) -> None:
+    def test_over_25_users_and_1_percent_of_sessions(self, users: int, sessions: int, fires: bool) -> None:
         alarms = Crashlytics().watch([_alone(0, users, sessions)], BEGAN_MS)
         assert [alarm.decision for alarm in alarms] == ["kill"] * fires
 
     @pytest.mark.parametrize(("later", "fires"), [(29, True), (30, False)])
     def test_the_window_is_30_minutes(self, later: int, fires: bool) -> None:
-        crashes = {0: 12, later: 13}
+        crashes = {0: 13, later: 13}
         minutes = [_alone(index, crashes.get(index, 0), 20) for index in range(later + 1)]
         assert bool(Crashlytics().watch(minutes, BEGAN_MS)) == fires
 
     def test_once_for_each_signature(self) -> None:
-        minutes = [_alone(index, 30, 100, "a.sys" if index < 60 else "b.sys") for index in range(120)]
+        minutes = [_alone(index, 31, 100, "a.sys" if index < 60 else "b.sys") for index in range(120)]
         alarms = Crashlytics().watch(minutes, BEGAN_MS)
         assert indices(minutes, [alarm.at_ms for alarm in alarms]) == [0, 60]
         assert [alarm.sentence.split(":")[0] for alarm in alarms] == ["a.sys", "b.sys"]
@@ -52,7 +52,7 @@ class TestCrashlytics:
         assert Crashlytics().watch(minutes, BEGAN_MS) == []
 
     def test_old_sessions_that_leave_the_window_can_raise_the_share(self) -> None:
-        minutes = [_alone(index, 25 * (index == 5), 2600 if index == 0 else 10) for index in range(35)]
+        minutes = [_alone(index, 26 * (index == 5), 2600 if index == 0 else 10) for index in range(35)]
         alarms = Crashlytics().watch(minutes, BEGAN_MS)
         assert indices(minutes, [alarm.at_ms for alarm in alarms]) == [30]
 
