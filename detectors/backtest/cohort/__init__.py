@@ -1,0 +1,5 @@
+"""Fleets simulated at the level of cohorts: per-device arrays and sorted events, no reports, no bytes."""
+
+from detectors.backtest.cohort.simulate import CohortError, simulate
+
+__all__ = ["CohortError", "simulate"]
