@@ -1,6 +1,8 @@
 """Drills again and again: when the next is due, what is counted, and that nothing in one ends the process."""
 
+import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from deploy.drill.errors import DrillError
 from deploy.drill.regular import DAY_MS, HOUR_MS, RegularDrill, daily_drill, next_daily_ms
 from deploy.drill.run import last_passed_ms, new_plan, run_drill
 from deploy.embedded import RunningEmbedded, running
-from detectors.drill import PRODUCT, TENANTS, VENDOR, DrillPlan, started_ms_of, version_of
+from detectors.drill import PRODUCT, TENANTS, VENDOR, DrillPlan, version_of
 from detectors.drill_judge import DrillResult, Failure
 from ingest.clock import WallClock
 from ingest.gateway.tenants import Role, TokenBook
@@ -24,6 +26,7 @@ from ingest.metrics import Metrics
 from ingest.settings import Settings
 from signals.client import PublicKeys
 from support.switches import KEYS
+from support.system import eventually
 
 T0 = 1_721_362_140_000
 
@@ -114,33 +117,50 @@ def test_a_fault_in_a_drill_ends_no_process() -> None:
     assert once.metrics.value("drills_total", result="not_run") == 1
 
 
-def test_a_running_cordon_passes_and_its_metrics_say_so(tmp_path: Path) -> None:
-    """The way `cordon up` does it at `drill_hour`: own listeners, own token, own keys."""
-    with embedded(tmp_path) as cordon:
-        first = Once(lambda: access_to(cordon))
-        first.regular.run()
-        (result,) = first.told
-        assert isinstance(result, DrillResult)
-        assert result.passed, result.sentence
-        metrics = first.metrics
-        assert metrics.value("drills_total", result="passed") == 1
-        assert metrics.value("drill_seconds_to_kill") == result.seconds_to_kill
-        assert metrics.value("drill_last_success_timestamp") >= (started_ms_of(result.version) or 0) / 1000
+@pytest.fixture
+def due_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hour of the daily drill is now, and then tomorrow's."""
+    waits = itertools.chain([0], itertools.repeat(DAY_MS))
+    monkeypatch.setattr("deploy.drill.regular.next_daily_ms", lambda now_ms, hour: now_ms + next(waits))
 
-        # A later process knows when it passed last, from the installation itself.
+
+@pytest.mark.usefixtures("due_at_once")
+def test_cordon_up_passes_its_own_drill_and_its_metrics_say_so(tmp_path: Path) -> None:
+    with embedded(tmp_path, drill_hour=3) as cordon:
+        metrics = cordon.embedded.parts.metrics
+        for _ in eventually(30, "the drill's end"):
+            if metrics.value("drills_total", result="passed"):
+                break
+        passed_at = metrics.value("drill_last_success_timestamp")
+        assert 0 < metrics.value("drill_seconds_to_kill") < 60
+        assert 0 <= time.time() - passed_at < 60
+
+        # A later process knows when one passed last, from the installation itself.
         later = RegularDrill(
-            lambda: access_to(cordon), lambda now_ms: now_ms + DAY_MS, WallClock(), Metrics(), first.told.append
+            lambda: access_to(cordon), lambda now_ms: now_ms + DAY_MS, WallClock(), Metrics(), lambda _: None
         )
         thread = threading.Thread(target=later.run)
         thread.start()
-        for _ in range(100):
-            thread.join(0.05)
+        for _ in eventually(5, "the last success"):
             if later.metrics.value("drill_last_success_timestamp"):
                 break
         later.stop()
         thread.join(5)
-        assert later.metrics.value("drill_last_success_timestamp") == (started_ms_of(result.version) or 0) / 1000
-        assert len(first.told) == 1
+        assert later.metrics.value("drill_last_success_timestamp") == int(passed_at)
+
+
+@pytest.mark.usefixtures("due_at_once")
+def test_cordon_up_ends_in_the_middle_of_a_drill(tmp_path: Path) -> None:
+    """Without waiting for the kill, and without counting a drill that was not run to its end."""
+    with embedded(tmp_path, drill_hour=3) as cordon:
+        metrics = cordon.embedded.parts.metrics
+        for _ in eventually(10, "the drill's first report"):
+            if metrics.value("reports_total", outcome="accepted"):
+                break
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 8
+    assert not cordon.embedded.failed.is_set()
+    assert not [one for one in ("passed", "failed", "not_run") if metrics.value("drills_total", result=one)]
 
 
 @pytest.mark.parametrize(
