@@ -212,6 +212,19 @@ def _rank(pair: Pair) -> tuple[int, float, float, int, str, str, str]:
     return order, -pair.log10_beyond, -pair.log10_worse, -pair.crashes, pair.factor, pair.version, pair.level
 
 
+def _with_likely_causes(pairs: list[Pair]) -> list[Pair]:
+    """Note on a version's weaker findings that its strongest may explain them: levels may travel together."""
+    strongest: dict[str, Pair] = {}
+    noted = []
+    for pair in pairs:
+        first = strongest.setdefault(pair.version, pair)
+        if pair.finding is not Finding.NONE and pair is not first:
+            note = f"may follow from {first.factor} {first.level}, this version's strongest finding"
+            pair = msgspec.structs.replace(pair, note=f"{pair.note}; {note}" if pair.note else note)
+        noted.append(pair)
+    return noted
+
+
 def compatibility(
     factors: Mapping[str, Iterable[Cell]],
     tolerated_ratio: float = TOLERATED_RATIO,
@@ -229,7 +242,9 @@ def compatibility(
     one look at one span of time: who asks every hour until something is flagged will find something.
 
     What it can't see: pairs always or never together; harm of a version everywhere (that is the rate ratio's work);
-    three that only crash together; what else changed at the same time as the pair came to be.
+    three that only crash together; what else changed at the same time as the pair came to be. Where levels of two
+    factors travel together (a new driver and a new build), a bad pair makes the other look bad too: weaker findings of
+    a version are noted as such.
 
     A false alarm costs a joint test that finds nothing; of each kind of finding at most `false_share` on average.
 
@@ -272,7 +287,7 @@ def compatibility(
         for i, stand in zip(tested, stands([log * math.log(10) for log in logs], false_share), strict=True):
             if stand:
                 pairs[i] = msgspec.structs.replace(pairs[i], finding=finding)
-    pairs.sort(key=_rank)
+    pairs = _with_likely_causes(sorted(pairs, key=_rank))
     return Matrix(
         pairs=pairs, tested=len(tested), pooled=pooled, tolerated_ratio=tolerated_ratio, false_share=false_share
     )

@@ -98,6 +98,16 @@ def test_a_confounder_in_the_strata_is_not_blamed_on_the_pair() -> None:
     assert findings([cell._replace(stratum="") for cell in cells]) != []
 
 
+def test_what_travels_with_the_bad_pair_is_said_to_follow_from_it() -> None:
+    """The same devices seen by another factor: the new driver came with the new build."""
+    bad = [Cell(v, b, "", 10_000, 1e4, 900 if v + b == "2B" else 30) for v in "12" for b in "AB"]
+    dragged = [Cell(v, b, "", 10_000, 1e4, 500 if v + b == "2Y" else 30) for v in "12" for b in "XY"]
+    first, second = compatibility({"driver": bad, "os build": dragged}).pairs[:2]
+    assert (first.level, first.finding, first.note) == ("B", Finding.INTERACTION, "")
+    assert (second.level, second.finding) == ("Y", Finding.INTERACTION)
+    assert second.note == "may follow from driver B, this version's strongest finding"
+
+
 @pytest.mark.parametrize(
     ("cells", "note"),
     [
