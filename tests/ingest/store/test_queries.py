@@ -21,6 +21,9 @@ VALUES = {
     "to": "2024-07-20 00:00:00",
     "rollout": "r-1",
     "limit": "10",
+    "vendor": "CrowdStrike",
+    "module": "",
+    "one_in": "1",
 }
 
 
