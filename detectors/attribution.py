@@ -44,7 +44,7 @@ class Suspect(msgspec.Struct, kw_only=True, frozen=True):
         exposed_crashes: crashes of devices on it.
         telling: crashes that could tell it from its rivals.
         devices: devices on it, with those that crashed.
-        unsplit: rivals that share devices with it but are not in its strata.
+        unsplit: rivals that share devices with it, are not in its strata and were not allowed for (`confounding`).
         modules: crashes of devices on it by the module they name; may be empty.
         own_modules: the modules its product installs, if told.
     """
@@ -147,8 +147,8 @@ class Attributor:
     - inseparable, if another such suspect has 90 % of its devices in common with it: the whole group is held;
     - unclear otherwise, and held, until more crashes tell.
 
-    Assumptions. Those of `ConditionalRatio`. A suspect that shares devices with one that is not in its strata, and that
-    has evidence for a hold, is never named: its rival might explain it.
+    Assumptions. Those of `ConditionalRatio`. While a rival in `unsplit` has evidence for a hold, the suspect is not
+    named: that rival might explain it.
 
     Guarantee. A rollout that is no worse than tolerated is named with probability at most its own alpha, however many
     suspects there are and come later; any innocent of a set of suspects that was chosen by exposure alone, with

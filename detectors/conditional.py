@@ -51,7 +51,8 @@ class ConditionalRatio:
     of theirs are evidence too. The marginal evidence is that of another `RateRatio` over cells that are not split.
 
     Assumptions. Those of `RateRatio` within a stratum, and that every harmful rival that shares devices is in the
-    strata. If two updates crash only together, the evidence rises for both, as it should: either one's removal helps.
+    strata, or allowed for in the share (`confounding.confounded_share`). If two updates crash only together, the
+    evidence rises for both, as it should: either one's removal helps.
 
     A false alarm costs a stopped rollout of a good update, while the bad one goes on.
 
