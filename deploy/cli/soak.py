@@ -13,20 +13,9 @@ from rich.table import Table
 
 from detectors.gate_cell import HarmBound
 from detectors.policy import Policies, Policy, PolicyError, load
-from detectors.soak import (
-    GatePlan,
-    Harm,
-    Ring,
-    SoakError,
-    Watch,
-    certainty,
-    crashes_needed,
-    crossings,
-    gate_needed,
-    harm_of_probability,
-    hours_needed,
-    ring_needed,
-)
+from detectors.soak import certainty, crashes_needed, crossings, hours_needed, ring_needed
+from detectors.soak_gate import GatePlan, gate_needed
+from detectors.soak_question import Harm, Ring, SoakError, Watch, harm_of_probability
 
 # Half of the rate ratio's evidence is that of margin cells, which harm in every cell reaches later.
 POOLED_SHARE = 0.5

@@ -10,21 +10,9 @@ from scipy.stats import binomtest
 
 from detectors.gate_cell import CellGate, HarmBound
 from detectors.sequential import RateRatio
-from detectors.soak import (
-    Harm,
-    Ring,
-    SoakError,
-    TooManyCrashesError,
-    Watch,
-    certainty,
-    crashes_in_a_row,
-    crashes_needed,
-    crossings,
-    gate_needed,
-    harm_of_probability,
-    hours_needed,
-    ring_needed,
-)
+from detectors.soak import certainty, crashes_in_a_row, crashes_needed, crossings, hours_needed, ring_needed
+from detectors.soak_gate import gate_needed
+from detectors.soak_question import Harm, Ring, SoakError, TooManyCrashesError, Watch, harm_of_probability
 from detectors.tenants import ROWS, TenantRatio
 
 KILL = Watch(alpha=1e-6)

@@ -11,7 +11,7 @@ from deploy.cli.main import main
 from deploy.cli.policy_docs import comments, fields_of
 from deploy.cli.policy_words import explain, smallest_fleet, warnings
 from detectors.policy import Policies, Policy, load
-from detectors.soak import Watch
+from detectors.soak_question import Watch
 
 
 def run(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:

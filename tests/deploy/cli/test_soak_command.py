@@ -9,7 +9,8 @@ from click.testing import CliRunner, Result
 
 from deploy.cli.main import main
 from detectors.policy import load
-from detectors.soak import Harm, Ring, Watch, ring_needed
+from detectors.soak import ring_needed
+from detectors.soak_question import Harm, Ring, Watch
 
 
 def run(*arguments: str) -> Result:
