@@ -5,6 +5,7 @@ processes of its own: there evidence speaks against "no worse than tolerated", h
 only. The invariant: whatever is not known counts against health.
 """
 
+import functools
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ _LOG_RATE_WEIGHTS: Final = np.log(np.array([0.5] + [0.5 / 8] * 8))
 _LOG_HALF: Final = math.log(0.5)
 GROUPS_MAX: Final = 64
 _NEWTON_STEPS_MAX: Final = 60
+# With a smaller part of the device-days than this in all the other groups, waiting is no plan.
+_PART_MIN: Final = 1e-9
+_RATE_BETS: Final = list(zip(_LOG_RATE_WEIGHTS.tolist(), (1.0 - _RATE_PARTS).tolist(), strict=True))
 
 
 class HarmBound(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +156,9 @@ class CellGate:
         self._ratios = bound.ratio * np.exp(-steps * math.log(_RATIO_SPAN))
         self._gain = np.log(self._ratios / bound.ratio)
         self._groups: dict[int, _Group] = {}
+        self._crashed = False
+        self._seen: tuple[tuple[object, ...], CellEvidence] | None = None
+        self._planned: tuple[tuple[object, ...], float | None] | None = None
 
     @property
     def device_days(self) -> float:
@@ -182,6 +189,7 @@ class CellGate:
         if not 0.0 <= device_days < math.inf:
             raise ValueError(f"{device_days} device-days: give the time at risk since the last call, 0 or more")
         self._group(group).device_days += device_days
+        self._seen = self._planned = None
 
     def add(self, group: int, exposed: bool, share_low: float) -> None:
         """Score one first crash, in order of arrival.
@@ -197,6 +205,7 @@ class CellGate:
         if not 0.0 <= share_low <= 1.0:
             raise ValueError(f"the share {share_low} lies outside 0 to 1: pass known exposed / all at risk")
         told = self._group(group)
+        self._crashed, self._seen, self._planned = True, None, None
         cost = np.log1p((self._ratios - 1.0) * share_low) - np.log1p((self.bound.ratio - 1.0) * share_low)
         if exposed:
             told.exposed += 1
@@ -212,13 +221,22 @@ class CellGate:
             trusted: groups that are not left out: they are believed alone.
             leave_one_out: False believes everybody, for a fleet of one tenant.
         """
-        if not self._groups:
-            return CellEvidence(0.0, 0.0, 0.0, None)
-        names, log_ratio, crashes, days = self._left_out(trusted, leave_one_out)
-        log_excess = self._log_excess(crashes, days)
-        both = np.logaddexp(log_ratio, log_excess) + _LOG_HALF
+        key = (tuple(trusted), leave_one_out)
+        if self._seen is None or self._seen[0] != key:
+            # Asked four times a second and changed once a minute: what was computed is kept until then.
+            self._seen = (key, self._evidence(trusted, leave_one_out))
+        return self._seen[1]
+
+    def _evidence(self, trusted: Collection[int], leave_one_out: bool) -> CellEvidence:
+        if not self._crashed:
+            name, days = self._quiet(trusted, leave_one_out)
+            log_excess = _quiet_excess(self.bound.rate * days)
+            return CellEvidence(_log_mean(0.0, log_excess), 0.0, log_excess, name)
+        names, log_ratio, crashes, days_of = self._left_out(trusted, leave_one_out)
+        of_excess = self._log_excess(crashes, days_of)
+        both = np.logaddexp(log_ratio, of_excess) + _LOG_HALF
         least = int(np.argmin(both))
-        return CellEvidence(float(both[least]), float(log_ratio[least]), float(log_excess[least]), names[least])
+        return CellEvidence(float(both[least]), float(log_ratio[least]), float(of_excess[least]), names[least])
 
     def days_needed(
         self, log_needed: float, trusted: Collection[int] = (), *, leave_one_out: bool = True
@@ -228,18 +246,38 @@ class CellGate:
         0 where the evidence is enough already; None where no time is enough, for all device-days are of the one group
         that is left out. Of a cell that nobody has spoken of: what is needed without leaving any group out.
         """
-        if not self._groups:
-            return float(self._more_days(np.zeros(1), np.zeros(1), np.zeros(1), log_needed)[0])
+        key = (tuple(trusted), leave_one_out, log_needed)
+        if self._planned is None or self._planned[0] != key:
+            self._planned = (key, self._days_needed(log_needed, trusted, leave_one_out))
+        return self._planned[1]
+
+    def _days_needed(self, log_needed: float, trusted: Collection[int], leave_one_out: bool) -> float | None:
+        total = self.device_days
+        if not self._crashed:
+            _, quiet = self._quiet(trusted, leave_one_out)
+            whole = _quiet_days(self.bound, log_needed)
+            if quiet >= whole:
+                return 0.0
+            if total == 0.0:
+                return whole
+            return (whole - quiet) * total / quiet if quiet > _PART_MIN * total else None
         _, log_ratio, crashes, days = self._left_out(trusted, leave_one_out)
         lacking = np.logaddexp(log_ratio, self._log_excess(crashes, days)) + _LOG_HALF < log_needed
         if not lacking.any():
             return 0.0
         days = days[lacking]
-        total = self.device_days
         part = days / total if total > 0 else np.ones(len(days))
-        if float(part.min()) <= 1e-9:
+        if float(part.min()) <= _PART_MIN:
             return None
-        return float((self._more_days(log_ratio[lacking], crashes[lacking], days, log_needed) / part).max())
+        return float((self.more_days(log_ratio[lacking], crashes[lacking], days, log_needed) / part).max())
+
+    def _quiet(self, trusted: Collection[int], leave_one_out: bool) -> tuple[int | None, float]:
+        """Return, where nobody crashed, the group with the most device-days, and those of all the others."""
+        most, name = -1.0, None
+        for group, one in self._groups.items() if leave_one_out else ():
+            if one.device_days > most and group not in trusted:
+                most, name = one.device_days, group
+        return name, sum(one.device_days for group, one in self._groups.items() if group != name)
 
     def _left_out(
         self, trusted: Collection[int], leave_one_out: bool
@@ -271,8 +309,8 @@ class CellGate:
         bets: Floats = _LOG_RATE_WEIGHTS + lost + self.bound.rate * (1.0 - _RATE_PARTS) * days[:, None]
         return bets
 
-    def _more_days(self, log_ratio: Floats, crashes: Floats, days: Floats, log_needed: float) -> Floats:
-        """Return the further device-days until the mean reaches `log_needed`; shapes (n,).
+    def more_days(self, log_ratio: Floats, crashes: Floats, days: Floats, log_needed: float) -> Floats:
+        """Return the further device-days until the mean reaches `log_needed`; all of shape (n,).
 
         The log of the sum of bets is convex and rises with time, so Newton's steps from the right come down to the root
         and never pass it: what is returned is enough.
@@ -320,5 +358,25 @@ class CellGate:
         cell = cls(state.bound)
         for one in state.groups:
             log_m = np.frombuffer(one.log_m, dtype=np.float64).copy() if one.log_m else np.zeros(RATIO_POINTS)
+            cell._crashed = cell._crashed or bool(one.exposed or one.control)
             cell._groups[one.group] = _Group(one.device_days, one.exposed, one.control, log_m)
         return cell
+
+
+def _log_mean(one: float, other: float) -> float:
+    top = max(one, other)
+    return top + math.log1p(math.exp(min(one, other) - top)) + _LOG_HALF
+
+
+def _quiet_excess(exposure: float) -> float:
+    """Return the excess's evidence where nobody crashed in `exposure` times the harmful rate's mean time."""
+    logs = [weight + slope * exposure for weight, slope in _RATE_BETS]
+    top = max(logs)
+    return float(top + math.log(math.fsum(math.exp(log - top) for log in logs)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _quiet_days(bound: HarmBound, log_needed: float) -> float:
+    """Return the device-days that are enough if nobody crashes; most cells ask for nothing else."""
+    none = np.zeros(1)
+    return float(CellGate(bound).more_days(none, none, none, log_needed)[0])
