@@ -5,13 +5,14 @@ device-seconds of past rollouts, by age of the rollout, and of this one.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from detectors.sequential import POINTS, RATIO_MAX, Floats, log_mean_exp, ratio_grid
+from detectors.sequential import RATIO_MAX, Floats, log_mean_exp, ratio_grid
+from detectors.tenants import NOBODY, ROWS
 
 # A rollout's age windows end at these hours; the last has no end. Crash rates change with the age of an update.
 AGE_HOURS: Final = (1.0, 6.0, 24.0, 72.0)
@@ -27,10 +28,12 @@ class PastRollout(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         crashes: first crashes of exposed devices, one number per window.
         device_seconds: exposed device-time at risk, one number per window.
+        groups: the same two of each tenant group that had any; they add up to the above where they are known.
     """
 
     crashes: tuple[int, ...]
     device_seconds: tuple[float, ...]
+    groups: dict[int, tuple[tuple[int, ...], tuple[float, ...]]] = {}
 
 
 class BaselineState(msgspec.Struct, kw_only=True):
@@ -38,8 +41,8 @@ class BaselineState(msgspec.Struct, kw_only=True):
 
     tolerated_ratio: float
     past: list[PastRollout]
-    crashes: int
-    expected: float
+    crashes: list[int]
+    expected: list[float]
     maximum: float
     frozen: int
 
@@ -59,7 +62,8 @@ class Baseline:
 
         log M(rho) = x log(rho / rho*) + (k + x) log((k + rho* E) / (k + rho E))
 
-    averaged over 32 log-spaced rho > rho*. Past rollouts are fixed when this one begins, so M is a martingale.
+    averaged over 32 log-spaced rho > rho*. Past rollouts are fixed when this one begins, so M is a martingale. `rows`
+    has the evidence without any one tenant group: its past, its crashes and its device-time left out.
 
     Assumptions. The past rollouts are like this one but for the harm; nothing else shakes the fleet. Shocks that other
     products see too must be kept out: pass `frozen`. Device-seconds are an upper bound of the exposed time.
@@ -77,7 +81,7 @@ class Baseline:
 
         >>> quiet = PastRollout((1, 0, 0, 0, 0), (1e6, 0.0, 0.0, 0.0, 0.0))
         >>> detector = Baseline([quiet] * 20, tolerated_ratio=1.5)
-        >>> fired = [i for i in range(12) if detector.update(0, 1, 10_000.0) >= math.log(1e6)]
+        >>> fired = [i for i in range(12) if detector.update(0, {0: 1}, {0: 10_000.0}) >= math.log(1e6)]
         >>> fired[0]
         6
 
@@ -87,20 +91,33 @@ class Baseline:
     def __init__(self, past: Sequence[PastRollout], tolerated_ratio: float = 1.5) -> None:
         self.past = list(past)
         self.tolerated_ratio = tolerated_ratio
-        self.crashes = 0
-        self.expected = 0.0
-        self.maximum = 0.0
         self.frozen = 0
-        self._rates = self._window_rates()
-        self.worst_ratio, self.shape = self._spread()
-        self.tested_ratio = min(tolerated_ratio * 2.0 * self.worst_ratio, RATIO_MAX / 2)
-        self._ratios = ratio_grid(self.tested_ratio, 64.0 * RATIO_MAX)
-        self._evidence = 0.0
+        self.maximum = 0.0
+        self.rows: Floats = np.zeros(ROWS)
+        self._crashes: Floats = np.zeros(ROWS)
+        self._expected: Floats = np.zeros(ROWS)
+        self._moved = False
+        self._rates, worst, self._shape = _history(self.past)
+        tested = np.minimum(tolerated_ratio * 2.0 * worst, RATIO_MAX / 2)
+        self.worst_ratio, self.tested_ratio, self.shape = float(worst[-1]), float(tested[-1]), float(self._shape[-1])
+        self._tested = tested
+        grids = {one: ratio_grid(one, 64.0 * RATIO_MAX) for one in set(tested.tolist())}
+        self._ratios: Floats = np.stack([grids[one] for one in tested.tolist()])
 
     @property
     def log_evidence(self) -> float:
-        """The natural log of the e-value now; 0 with too little history."""
-        return self._evidence
+        """The natural log of the e-value now, nobody left out; 0 with too little history."""
+        return float(self.settle()[NOBODY])
+
+    @property
+    def crashes(self) -> int:
+        """Exposed crashes that were compared."""
+        return int(self._crashes[NOBODY])
+
+    @property
+    def expected(self) -> float:
+        """How many the past would have given in the same device-time."""
+        return float(self._expected[NOBODY])
 
     @property
     def can_hold(self) -> bool:
@@ -112,74 +129,81 @@ class Baseline:
         """Tell whether there is history enough for the evidence to count towards a kill."""
         return len(self.past) >= PAST_TO_KILL
 
-    def _window_rates(self) -> list[float]:
-        rates = []
-        for window in range(WINDOWS):
-            seconds = sum(one.device_seconds[window] for one in self.past)
-            # Half a crash more than seen: a window in which nothing ever crashed is no promise that nothing can.
-            rates.append((sum(one.crashes[window] for one in self.past) + 0.5) / seconds if seconds > 0 else math.inf)
-        return rates
-
-    def _spread(self) -> tuple[float, float]:
-        worst, shape = 1.0, _SHAPE_HIGH
-        for upto in range(1, WINDOWS + 1):
-            seen, expected = [], []
-            for one in self.past:
-                told = [w for w in range(upto) if one.device_seconds[w] > 0]
-                seen.append(sum(one.crashes[w] for w in told))
-                expected.append(sum(self._rates[w] * one.device_seconds[w] for w in told))
-            x: Floats = np.array(seen, dtype=np.float64)
-            e: Floats = np.array(expected, dtype=np.float64)
-            if not len(e) or e.sum() <= 0:
-                continue
-            worst = max(worst, float(((x + 0.5) / (e + 0.5)).max()))
-            excess = float(((x - e) ** 2 - e).sum())
-            if excess > 0:
-                shape = min(shape, float((e**2).sum()) / excess)
-        return worst, max(shape, _SHAPE_LOW)
-
-    def update(self, window: int, crashes: int, device_seconds: float, *, frozen: bool = False) -> float:
-        """Add exposed crashes and device-time of one age window and return the log evidence.
+    def add(
+        self,
+        window: int,
+        crashes: Mapping[int, int],
+        device_seconds: Mapping[int, float],
+        *,
+        factor: float = 1.0,
+        frozen: bool = False,
+    ) -> None:
+        """Add exposed crashes and device-time of one age window, by tenant group; `settle` says what they come to.
 
         Args:
             window: age window of this stretch of time, from `age_window`.
-            crashes: first crashes of exposed devices in it.
-            device_seconds: exposed device-time at risk, an upper bound where only a bound is known.
+            crashes: group to first crashes of exposed devices in it.
+            device_seconds: group to exposed device-time at risk, an upper bound where only a bound is known.
+            factor: crash rate expected at this hour of the week, against the week's mean.
             frozen: other products see a shock too: nothing of this stretch is evidence.
 
         Raises:
-            ValueError: a negative count or time.
+            ValueError: a negative count or time, or a factor that is not positive.
         """
-        if crashes < 0 or not device_seconds >= 0:
-            raise ValueError(f"{crashes} crashes in {device_seconds} device-seconds: both must be 0 or more")
-        rate = self._rates[window]
-        if not self.can_hold or frozen or math.isinf(rate):
+        if min(crashes.values(), default=0) < 0 or not min(device_seconds.values(), default=0.0) >= 0 or factor <= 0:
+            raise ValueError(f"{crashes} crashes in {device_seconds} device-seconds, factor {factor}: 0 or more needed")
+        total = sum(crashes.values())
+        if not self.can_hold or frozen or math.isinf(self._rates[NOBODY, window]):
             # No past rollout was watched at this age: there is nothing to compare with.
-            self.frozen += crashes
-            return self._evidence
-        if crashes == 0 and device_seconds == 0:
-            return self._evidence
-        self.crashes += crashes
-        self.expected += rate * device_seconds
-        self._evidence = self._log_evidence()
-        self.maximum = max(self.maximum, self._evidence)
-        return self._evidence
+            self.frozen += total
+            return
+        seconds = math.fsum(device_seconds.values())
+        if not total and not seconds:
+            return
+        # A row whose past was never watched at this age (a group alone was) stays out of this stretch.
+        rates = np.where(np.isinf(self._rates[:, window]), 0.0, self._rates[:, window])
+        known = rates > 0
+        told, lasted = np.full(ROWS, float(total)), np.full(ROWS, seconds)
+        for group, count in crashes.items():
+            told[group] -= count
+        for group, one in device_seconds.items():
+            lasted[group] = max(0.0, lasted[group] - one)
+        self._crashes += np.where(known, told, 0.0)
+        self._expected += rates * lasted * factor
+        self._moved = True
 
-    def _log_evidence(self) -> float:
-        k, tested = self.shape, self.tested_ratio
-        logs = self.crashes * np.log(self._ratios / tested) + (k + self.crashes) * (
-            math.log(k + tested * self.expected) - np.log(k + self._ratios * self.expected)
-        )
-        assert logs.shape == (POINTS,)
-        return float(log_mean_exp(logs))
+    def settle(self) -> Floats:
+        """Return the log evidence now: shape (33,), row j without group j, the last with all."""
+        if self._moved:
+            self._moved = False
+            x, e, k = self._crashes[:, None], self._expected[:, None], self._shape[:, None]
+            tested = self._tested[:, None]
+            logs = x * np.log(self._ratios / tested) + (k + x) * (np.log(k + tested * e) - np.log(k + self._ratios * e))
+            self.rows = log_mean_exp(logs)
+            self.maximum = max(self.maximum, float(self.rows[NOBODY]))
+        return self.rows
+
+    def update(
+        self,
+        window: int,
+        crashes: Mapping[int, int],
+        device_seconds: Mapping[int, float],
+        *,
+        factor: float = 1.0,
+        frozen: bool = False,
+    ) -> float:
+        """`add` a stretch of time and return the log evidence after it, nobody left out."""
+        self.add(window, crashes, device_seconds, factor=factor, frozen=frozen)
+        return self.log_evidence
 
     def snapshot(self) -> BaselineState:
         """Return the state; `restore` of it goes on bit for bit."""
+        self.settle()
         return BaselineState(
             tolerated_ratio=self.tolerated_ratio,
             past=self.past,
-            crashes=self.crashes,
-            expected=self.expected,
+            crashes=[int(count) for count in self._crashes],
+            expected=self._expected.tolist(),
             maximum=self.maximum,
             frozen=self.frozen,
         )
@@ -188,8 +212,37 @@ class Baseline:
     def restore(cls, state: BaselineState) -> "Baseline":
         """Build the detector that `state` was taken from."""
         detector = cls(state.past, state.tolerated_ratio)
-        detector.crashes, detector.expected = state.crashes, state.expected
+        detector._crashes = np.array(state.crashes, dtype=np.float64)
+        detector._expected = np.array(state.expected, dtype=np.float64)
         detector.maximum, detector.frozen = state.maximum, state.frozen
-        if detector.can_hold and (detector.crashes or detector.expected):
-            detector._evidence = detector._log_evidence()
+        if detector.can_hold and (detector._crashes.any() or detector._expected.any()):
+            detector._moved = True
+            detector.settle()
         return detector
+
+
+def _history(past: Sequence[PastRollout]) -> tuple[Floats, Floats, Floats]:
+    """Return what the past says, by row of the group left out: rates (33, windows), worst ratio (33,), shape (33,)."""
+    crashes, seconds = np.zeros((len(past), ROWS, WINDOWS)), np.zeros((len(past), ROWS, WINDOWS))
+    for index, one in enumerate(past):
+        crashes[index], seconds[index] = one.crashes, one.device_seconds
+        for group, (count, lasted) in one.groups.items():
+            crashes[index, group] -= count
+            seconds[index, group] = np.maximum(seconds[index, group] - lasted, 0.0)
+    total = seconds.sum(axis=0)
+    # Half a crash more than seen: a window in which nothing ever crashed is no promise that nothing can.
+    rates = np.where(total > 0, (crashes.sum(axis=0) + 0.5) / np.where(total > 0, total, 1.0), math.inf)
+    worst, shape = np.ones(ROWS), np.full(ROWS, _SHAPE_HIGH)
+    finite = np.where(np.isinf(rates), 0.0, rates)
+    for upto in range(1, WINDOWS + 1):
+        told = seconds[:, :, :upto] > 0
+        x = np.where(told, crashes[:, :, :upto], 0.0).sum(axis=2)
+        e = np.where(told, finite[:, :upto] * seconds[:, :, :upto], 0.0).sum(axis=2)
+        some = e.sum(axis=0) > 0
+        if not some.any():
+            continue
+        worst = np.where(some, np.maximum(worst, ((x + 0.5) / (e + 0.5)).max(axis=0)), worst)
+        excess = ((x - e) ** 2 - e).sum(axis=0)
+        spread = np.where(excess > 0, (e**2).sum(axis=0) / np.where(excess > 0, excess, 1.0), math.inf)
+        shape = np.where(some, np.minimum(shape, spread), shape)
+    return rates, worst, np.maximum(shape, _SHAPE_LOW)

@@ -7,6 +7,10 @@ independence is needed. What it costs is known beforehand: a method of weight v 
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
+from detectors.sequential import Floats
+
 
 def combine(log_values: Sequence[float], weights: Sequence[float]) -> float:
     """Return the natural log of the weighted mean of e-values.
@@ -34,3 +38,15 @@ def combine(log_values: Sequence[float], weights: Sequence[float]) -> float:
     terms = [value + math.log(weight) for value, weight in zip(log_values, weights, strict=True) if weight > 0]
     top = max(terms)
     return top + math.log(math.fsum(math.exp(term - top) for term in terms))
+
+
+def combine_rows(parts: Sequence[Floats], weights: Sequence[float]) -> Floats:
+    """Return `combine` of arrays of equal shape (or that broadcast), element by element.
+
+    Example:
+        >>> combine_rows([np.array([20.0, 0.0]), np.array([0.0, 0.0])], [0.5, 0.5]).round(3).tolist()
+        [19.307, 0.0]
+    """
+    terms = [part + math.log(weight) for part, weight in zip(parts, weights, strict=True) if weight > 0]
+    combined: Floats = np.logaddexp.reduce(np.stack(np.broadcast_arrays(*terms)), axis=0)
+    return combined

@@ -2,7 +2,7 @@
 
 Every partition's word is absolute and replaces the one before. A partition whose chain has a gap gives no evidence for
 the rollout until it names every cell again: counts that missed a step may understate the exposed share, and an
-understated share makes false kills.
+understated share makes false kills. Counts are kept by cell and tenant group, so that any group can be left out.
 """
 
 from collections.abc import Sequence
@@ -13,38 +13,60 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.exposure import Counts, ExposureBound, ring_of, upper_bound
-from detectors.history import CELLS_MAX, COUNT_MAX, MINUTES_KEPT_MS, CountHistory, HistoryState
+from detectors.history import CELLS_MAX, COUNT_MAX, KEPT_MS, CountHistory, HistoryState
+from detectors.margin_counts import MarginCounts, MarginCountsState
+from detectors.tenants import GROUPS, NOBODY, ROWS
 from ingest.windows import CohortWindow
 
 Floats = npt.NDArray[np.float64]
+# Fields of a cell's text that say nothing of rival rollouts; a further field names the rivals.
+_FIELDS = 5
 
 
 class Place(NamedTuple):
-    """Where and when a crash is looked up: its cell's column, its event time, and its step's interval."""
+    """Where and when a crash is looked up: its cell's column, its event time, its step's interval, and whose it is."""
 
     column: int
     at_ms: int
     since_ms: int
     watermark_ms: int
+    group: int = 0
+    margins: tuple[str, ...] = ()
+
+
+class Shares(NamedTuple):
+    """The exposed share at risk at each of n crashes.
+
+    Attributes:
+        upper: its upper bound, shape (n, 33): row j without the devices of tenant group j, the last with all.
+        known: what was known of it, nobody left out, shape (n,).
+        known_group: what was known of it among the devices of the crash's own tenant group, shape (n,).
+        marginal: its upper bound in the cell without regard to rivals, nobody left out, shape (n,).
+    """
+
+    upper: Floats
+    known: Floats
+    known_group: Floats
+    marginal: Floats
 
 
 class CohortCountsState(msgspec.Struct, kw_only=True):
-    """What `CohortCounts.snapshot` gives; rows are (column, group, exposed, control)."""
+    """What `CohortCounts.snapshot` gives; rows are (pair, exposed, control)."""
 
     cells: list[str]
-    rows: list[list[tuple[int, int, int, int]]]
+    pairs: list[tuple[int, int]]
+    rows: list[list[tuple[int, int, int]]]
     live: list[bool]
     synced: list[bool]
     crash_totals: list[int]
     exposed_totals: list[int]
     pending: list[int]
-    known: list[int]
-    control: list[int]
     history: HistoryState
+    margins: MarginCountsState
 
 
 class CohortCounts:
-    """Counts at risk by cell, for one rollout."""
+    """Counts at risk by cell and tenant group, for one rollout."""
 
     def __init__(self, live: Sequence[bool], synced: Sequence[bool]) -> None:
         """Begin empty.
@@ -57,13 +79,22 @@ class CohortCounts:
         self.cells: list[str] = []
         self.live = list(live)
         self.synced = list(synced)
-        self.known: Counts = np.zeros(0, dtype=np.int64)
-        self.control: Counts = np.zeros(0, dtype=np.int64)
         self.pending = [0] * partitions
+        self.margins = MarginCounts(partitions)
+        self._told = 0
         self._columns: dict[str, int] = {}
+        self._bases: dict[str, list[int]] = {}
+        self._split: dict[int, tuple[str, ...]] = {}
         self._rings: list[str] = []
-        self._ring_of: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self._rows: list[dict[tuple[int, int], tuple[int, int]]] = [{} for _ in range(partitions)]
+        self._ring_of_cell: list[int] = []
+        # A pair is a cell and a tenant group: what counts are kept by.
+        self._pairs: dict[tuple[int, int], int] = {}
+        self._pairs_of: list[list[int]] = []
+        self._cell_of: Counts = np.zeros(0, dtype=np.int64)
+        self._group_of: Counts = np.zeros(0, dtype=np.int64)
+        self._known: Counts = np.zeros(0, dtype=np.int64)
+        self._control: Counts = np.zeros(0, dtype=np.int64)
+        self._rows: list[dict[int, tuple[int, int]]] = [{} for _ in range(partitions)]
         self._crash_totals = [0] * partitions
         self._exposed_totals = [0] * partitions
         self._history = CountHistory()
@@ -73,25 +104,65 @@ class CohortCounts:
         """Devices exposed now over live partitions, at risk or not."""
         return sum(total for total, live in zip(self._exposed_totals, self.live, strict=True) if live)
 
+    @property
+    def known_total(self) -> int:
+        """Devices at risk that are known to be exposed."""
+        return int(self._known.sum())
+
+    @property
+    def control_total(self) -> int:
+        """Devices at risk in the control arm, as known."""
+        return int(self._control.sum())
+
+    def at_risk(self, column: int) -> tuple[int, int]:
+        """Return a cell's known exposed and control devices at risk."""
+        pairs = self._pairs_of[column]
+        return int(self._known[pairs].sum()), int(self._control[pairs].sum())
+
+    def known_by_cell(self) -> Counts:
+        """Return known exposed devices at risk by cell and tenant group: shape (cells, 32)."""
+        table: Counts = np.zeros((len(self.cells), GROUPS), dtype=np.int64)
+        table[self._cell_of, self._group_of] = self._known
+        return table
+
+    def control_by_cell(self) -> Counts:
+        """Return control devices at risk by cell: shape (cells,)."""
+        table: Counts = np.bincount(self._cell_of, weights=self._control, minlength=len(self.cells)).astype(np.int64)
+        return table
+
     def column(self, cell: str) -> int | None:
         """Return the cell's column, made on first sight; None beyond the most cells that are compared."""
         found = self._columns.get(cell)
         if found is None and len(self.cells) < CELLS_MAX:
             found = self._columns[cell] = len(self.cells)
             self.cells.append(cell)
-            self.known = np.append(self.known, 0)
-            self.control = np.append(self.control, 0)
-            self._note_ring(ring_of(cell))
+            self._pairs_of.append([])
+            self._bases.setdefault(base_of(cell), []).append(found)
+            split = cell.split("|")[_FIELDS:]
+            if split:
+                self._split[found] = tuple(split[0].split("+"))
+            ring = ring_of(cell)
+            if ring not in self._rings:
+                self._rings.append(ring)
+            self._ring_of_cell.append(self._rings.index(ring))
         return found
 
-    def _note_ring(self, ring: str) -> None:
-        if ring not in self._rings:
-            self._rings.append(ring)
-        self._ring_of = np.append(self._ring_of, self._rings.index(ring))
+    def new_cells(self) -> list[str]:
+        """Return the cells met since this was asked last."""
+        found, self._told = self.cells[self._told :], len(self.cells)
+        return found
 
-    def _reached(self, bound: ExposureBound, at_ms: int) -> Floats:
-        reached: Floats = bound.reach_of(self._rings, at_ms)[self._ring_of]
-        return reached
+    def _pair(self, cell: str, group: int) -> int | None:
+        column = self.column(cell)
+        if column is None:
+            return None
+        found = self._pairs.get((column, group))
+        if found is None:
+            found = self._pairs[column, group] = len(self._pairs)
+            self._pairs_of[column].append(found)
+            self._cell_of, self._group_of = np.append(self._cell_of, column), np.append(self._group_of, group)
+            self._known, self._control = np.append(self._known, 0), np.append(self._control, 0)
+        return found
 
     def lose(self, partition: int) -> None:
         """Note that a step of the partition was lost: no evidence from it until it names every cell again."""
@@ -101,34 +172,35 @@ class CohortCounts:
         """Count a partition in, or leave it out of the sums."""
         if self.live[partition] is live:
             return
-        before = self.known.copy(), self.control.copy()
+        before = self._known.copy(), self._control.copy()
         self.live[partition] = live
         sign = 1 if live else -1
-        for (column, _), (exposed, control) in self._rows[partition].items():
-            self.known[column] += sign * exposed
-            self.control[column] += sign * control
-        self._history.state(at_ms, before, (self.known, self.control))
+        for pair, (exposed, control) in self._rows[partition].items():
+            self._known[pair] += sign * exposed
+            self._control[pair] += sign * control
+        self.margins.set_live(partition, live)
+        self._history.state(at_ms, before, (self._known, self._control))
 
     def state(self, at_ms: int, windows: Sequence[tuple[int, CohortWindow]]) -> None:
         """Replace what partitions said by what they say by `at_ms`: (partition, window) pairs of one merged step.
 
         Raises:
-            ValueError: a count is negative or larger than any fleet.
+            ValueError: a count is negative or larger than any fleet, or a tenant group is none.
         """
-        before = self.known.copy(), self.control.copy()
+        before = self._known.copy(), self._control.copy()
         changed = False
         for partition, window in windows:
             changed |= bool(window.at_risk) or window.full
             self._state_one(partition, window)
         if changed:
-            grown = len(self.known) - len(before[0])
+            grown = len(self._known) - len(before[0])
             padded = np.pad(before[0], (0, grown)), np.pad(before[1], (0, grown))
-            self._history.state(at_ms, padded, (self.known, self.control))
+            self._history.state(at_ms, padded, (self._known, self._control))
 
     def _state_one(self, partition: int, window: CohortWindow) -> None:
         rows = self._rows[partition]
         if window.full:
-            self._drop(partition, list(rows))
+            self._drop(partition)
             self.synced[partition] = True
             self._crash_totals[partition] = window.crash_total - len(window.crashes)
         self._crash_totals[partition] += len(window.crashes)
@@ -137,50 +209,74 @@ class CohortCounts:
             self._crash_totals[partition] = window.crash_total
         self._exposed_totals[partition] = window.exposed_total
         self.pending[partition] = window.pending
-        sign = 1 if self.live[partition] else 0
+        live = self.live[partition]
         for row in window.at_risk:
-            column = self.column(row.cell)
-            if column is None:
-                continue
-            old = rows.get((column, row.group), (0, 0))
             new = row.exposed, row.control
-            if not (0 <= row.exposed <= COUNT_MAX and 0 <= row.control <= COUNT_MAX):
-                raise ValueError(f"partition {partition} says {new} devices of {row.cell}: no such counts can be")
-            self.known[column] += sign * (new[0] - old[0])
-            self.control[column] += sign * (new[1] - old[1])
+            if not (0 <= row.exposed <= COUNT_MAX and 0 <= row.control <= COUNT_MAX and 0 <= row.group < GROUPS):
+                raise ValueError(
+                    f"partition {partition} says {new} devices of {row.cell}, group {row.group}: no such counts can be"
+                )
+            pair = self._pair(row.cell, row.group)
+            if pair is None:
+                continue
+            old = rows.get(pair, (0, 0))
+            if live:
+                self._known[pair] += new[0] - old[0]
+                self._control[pair] += new[1] - old[1]
             if new == (0, 0):
-                rows.pop((column, row.group), None)
+                rows.pop(pair, None)
             else:
-                rows[column, row.group] = new
+                rows[pair] = new
+        self.margins.state(partition, window.margins, full=window.full, live=live)
 
-    def _drop(self, partition: int, keys: Sequence[tuple[int, int]]) -> None:
-        sign = 1 if self.live[partition] else 0
-        for key in keys:
-            exposed, control = self._rows[partition].pop(key)
-            self.known[key[0]] -= sign * exposed
-            self.control[key[0]] -= sign * control
+    def _drop(self, partition: int) -> None:
+        if self.live[partition]:
+            for pair, (exposed, control) in self._rows[partition].items():
+                self._known[pair] -= exposed
+                self._control[pair] -= control
+        self._rows[partition].clear()
 
-    def exposed_upper(self, bound: ExposureBound, at_ms: int) -> int:
-        """Return the most devices at risk that may be exposed now, over all cells."""
-        return int(upper_bound(self.known, self.control, self._reached(bound, at_ms)).sum())
+    def rivals(self) -> list[str]:
+        """Return the rollouts that cells with exposed devices at risk are split by."""
+        some = (names for column, names in self._split.items() if self._known[self._pairs_of[column]].any())
+        return sorted({name for names in some for name in names})
+
+    def devices_with(self, rival: str) -> int:
+        """Return exposed devices at risk that are exposed to a rival, too."""
+        columns = [column for column, names in self._split.items() if rival in names]
+        return sum(int(self._known[self._pairs_of[column]].sum()) for column in columns)
+
+    def exposed_upper(self, bound: ExposureBound, at_ms: int) -> dict[int, float]:
+        """Return the most devices at risk that may be exposed now, by tenant group."""
+        if not len(self._known):
+            return {}
+        reached = bound.reach_of(self._rings, at_ms)[np.array(self._ring_of_cell)][self._cell_of]
+        most = np.maximum(self._known, (self._known + self._control) * reached)
+        sums = np.bincount(self._group_of, weights=most, minlength=GROUPS)
+        return {group: float(sums[group]) for group in np.flatnonzero(sums).tolist()}
+
+    def known_by_group(self) -> dict[int, int]:
+        """Return the devices at risk that are known to be exposed, by tenant group."""
+        sums = np.bincount(self._group_of, weights=self._known, minlength=GROUPS)
+        return {group: int(sums[group]) for group in np.flatnonzero(sums).tolist()}
 
     @staticmethod
     def too_old(at_ms: int, now_ms: int) -> bool:
         """Tell whether counts of that time are no longer kept."""
-        return now_ms - at_ms > MINUTES_KEPT_MS
+        return now_ms - at_ms > KEPT_MS
 
     def shares(
         self, places: Sequence[Place], exposed: npt.NDArray[np.bool_], bound: ExposureBound, now_ms: int
-    ) -> tuple[Floats, Floats]:
-        """Return the exposed share at risk at each crash: its upper bound and what was known of it, shapes (n,).
+    ) -> Shares:
+        """Return the exposed share at risk at each crash.
 
         A crash inside its step's interval is looked up over the whole interval, since the step does not say when in it
-        the counts changed; an older one in the second or minute of its event time. The device that crashed counts as
-        at risk in its arm.
+        the counts changed; an older one in the time of its event as finely as that is still known. The device that
+        crashed counts as at risk in its arm. Where the device's build or model is exposed to a larger share than its
+        cell, that share counts: an update that goes to one model is not compared with the others.
         """
-        upper: Floats = np.empty(len(places))
-        lower: Floats = np.empty(len(places))
-        by_span: dict[tuple[int, int], list[int]] = {}
+        count = len(places)
+        found = Shares(np.empty((count, ROWS)), np.empty(count), np.empty(count), np.empty(count))
         for index, place in enumerate(places):
             if place.at_ms > place.since_ms:
                 span = place.since_ms, place.watermark_ms
@@ -188,50 +284,89 @@ class CohortCounts:
                 grain = CountHistory.grain_ms(place.at_ms, now_ms)
                 begin = place.at_ms // grain * grain
                 span = begin, begin + grain
-            by_span.setdefault(span, []).append(index)
-        for (from_ms, to_ms), indices in by_span.items():
-            chosen = np.array(indices, dtype=np.int64)
-            columns = np.array([places[i].column for i in indices], dtype=np.int64)
-            known, control = self._history.envelope(from_ms, to_ms, columns)
-            reached = self._reached(bound, to_ms)[columns]
-            most = upper_bound(known, control, reached)
-            x = exposed[chosen]
-            upper[chosen] = _share(most + x, np.maximum(known + control - most, ~x))
-            lower[chosen] = _share(np.maximum(known, x), np.maximum(control, ~x))
-        return upper, lower
+            crashed = bool(exposed[index])
+            cell = self.cells[place.column]
+            reached = float(bound.reach_of([ring_of(cell)], span[1])[0])
+            known, control = self._rows_at(span, self._pairs_of[place.column])
+            upper = _upper(known, control, reached, crashed)
+            for margin in place.margins:
+                upper = np.maximum(upper, self.margins.shares(margin, crashed))
+            found.upper[index] = upper
+            found.known[index] = _known(float(known[NOBODY]), float(control[NOBODY]), crashed)
+            mine = known[NOBODY] - known[place.group], control[NOBODY] - control[place.group]
+            found.known_group[index] = _known(float(mine[0]), float(mine[1]), crashed)
+            siblings = self._bases[base_of(cell)]
+            if len(siblings) > 1:
+                pairs = [pair for column in siblings for pair in self._pairs_of[column]]
+                known, control = self._rows_at(span, pairs)
+                upper = _upper(known, control, reached, crashed)
+            found.marginal[index] = upper[NOBODY]
+        return found
+
+    def _rows_at(self, span: tuple[int, int], pairs: list[int]) -> tuple[Counts, Counts]:
+        """Return the envelope of exposed and control devices of some pairs: shapes (33,), row j without group j."""
+        columns = np.array(pairs, dtype=np.int64)
+        known, control = self._history.envelope(*span, columns)
+        groups = self._group_of[columns]
+        without = np.zeros((2, ROWS), dtype=np.int64)
+        np.add.at(without[0], groups, known)
+        np.add.at(without[1], groups, control)
+        # The last row is nobody's: nothing is taken from it.
+        return int(known.sum()) - without[0], int(control.sum()) - without[1]
 
     def snapshot(self) -> CohortCountsState:
         """Return the state; `restore` of it goes on alike."""
         return CohortCountsState(
             cells=self.cells,
-            rows=[[(*key, *value) for key, value in rows.items()] for rows in self._rows],
+            pairs=list(self._pairs),
+            rows=[[(pair, *counts) for pair, counts in rows.items()] for rows in self._rows],
             live=self.live,
             synced=self.synced,
             crash_totals=self._crash_totals,
             exposed_totals=self._exposed_totals,
             pending=self.pending,
-            known=self.known.tolist(),
-            control=self.control.tolist(),
             history=self._history.snapshot(),
+            margins=self.margins.snapshot(),
         )
 
     @classmethod
     def restore(cls, state: CohortCountsState) -> "CohortCounts":
         """Build the counts that `state` was taken from."""
         counts = cls(state.live, state.synced)
-        counts.cells = state.cells
-        counts._columns = {cell: column for column, cell in enumerate(state.cells)}
         for cell in state.cells:
-            counts._note_ring(ring_of(cell))
-        counts._rows = [{(r[0], r[1]): (r[2], r[3]) for r in rows} for rows in state.rows]
+            counts.column(cell)
+        for column, group in state.pairs:
+            counts._pair(state.cells[column], group)
+        counts._told = len(state.cells)
+        counts._rows = [{row[0]: (row[1], row[2]) for row in rows} for rows in state.rows]
+        for rows, live in zip(counts._rows, counts.live, strict=True):
+            for pair, (exposed, control) in rows.items() if live else ():
+                counts._known[pair] += exposed
+                counts._control[pair] += control
         counts._crash_totals, counts._exposed_totals = state.crash_totals, state.exposed_totals
         counts.pending = state.pending
-        counts.known = np.array(state.known, dtype=np.int64)
-        counts.control = np.array(state.control, dtype=np.int64)
         counts._history = CountHistory.restore(state.history)
+        counts.margins = MarginCounts.restore(state.margins, counts.live)
         return counts
 
 
-def _share(exposed: Counts, control: Counts) -> Floats:
-    share: Floats = exposed / np.maximum(exposed + control, 1)
+def base_of(cell: str) -> str:
+    """Return a cell's text without the rivals that its devices are exposed to.
+
+    Example:
+        >>> base_of("22631|laptop|early|old|recent|r-ab12")
+        '22631|laptop|early|old|recent'
+    """
+    return "|".join(cell.split("|")[:_FIELDS])
+
+
+def _upper(known: Counts, control: Counts, reached: float, crashed: bool) -> Floats:
+    most = upper_bound(known, control, np.full(len(known), reached))
+    exposed, others = most + crashed, np.maximum(known + control - most, not crashed)
+    share: Floats = exposed / np.maximum(exposed + others, 1)
     return share
+
+
+def _known(known: float, control: float, crashed: bool) -> float:
+    exposed, others = max(known, float(crashed)), max(control, float(not crashed))
+    return exposed / max(exposed + others, 1.0)

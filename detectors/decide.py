@@ -7,6 +7,8 @@ while activity is late. Each answer has its reason as a closed word and as a sen
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from detectors.attribution import Finding, Guilt
+from detectors.gate import GateAnswer
 from detectors.policy import Policy
 from detectors.verdict import DecisionWord, Evidence, Reason, VerdictWord
 
@@ -19,7 +21,8 @@ class Findings:
     """All that is known of a rollout when a decision is asked for.
 
     Attributes:
-        evidence: the numbers a person gets to see; `log10_evidence_max` is the highest evidence that may kill.
+        evidence: the numbers a person gets to see; `log10_evidence_max` is the highest evidence that may kill: without
+            whichever tenant group carries most of it.
         log10_hold_max: the highest evidence that may hold: with methods whose history is too short to kill.
         log10_hold: the same now.
         bounded: whether anything bounds the exposed share from above.
@@ -27,7 +30,8 @@ class Findings:
         tenants: distinct tenants (or tenant groups, where devices are silent) among them.
         trusted: one of the tenants may kill alone.
         observed_seconds: time since the push to the latest started ring began.
-        excess_high: 95 % upper bound of the exposed crash rate less the control's, per device and day; None if unknown.
+        gate: whether the next ring may follow; None where nobody asked.
+        finding: what attribution says of the rollout among its rivals; None where no rival matters.
         late_seconds: how far activity lags behind crashes in the partition where it lags most.
         late_limit_seconds: how far it may.
         blind: no step comes any more.
@@ -45,7 +49,8 @@ class Findings:
     tenants: int = 0
     trusted: bool = False
     observed_seconds: float = 0.0
-    excess_high: float | None = None
+    gate: GateAnswer | None = None
+    finding: Finding | None = None
     late_seconds: float = 0.0
     late_limit_seconds: float = 30.0
     blind: bool = False
@@ -66,7 +71,7 @@ class Decided(NamedTuple):
 
 def decide(found: Findings, policy: Policy) -> Decided:
     """Return verdict, decision, reason and sentence for what was found, by this policy."""
-    decided = _cannot_say(found) or _harm(found, policy) or _waiting(found, policy) or _health(found, policy)
+    decided = _cannot_say(found) or _harm(found, policy) or _waiting(found, policy) or _health(found)
     return decided._replace(sentence=decided.sentence + _incomplete(found))
 
 
@@ -101,17 +106,47 @@ def _unbounded(found: Findings) -> Decided:
 
 def _harm(found: Findings, policy: Policy) -> Decided | None:
     evidence = found.evidence
+    if found.finding is not None:
+        return _among_rivals(found, found.finding, policy)
     if evidence.log10_evidence_max >= evidence.log10_needed_to_kill:
+        return _enough(found, policy)
+    if evidence.log10_everybody_max >= evidence.log10_needed_to_kill:
         text = (
-            f"evidence {_power(evidence.log10_evidence_max)} >= {_power(evidence.log10_needed_to_kill)} needed to kill"
+            f"evidence {_power(evidence.log10_everybody_max)} >= {_power(evidence.log10_needed_to_kill)} needed to kill"
+            f", but {_power(evidence.log10_evidence_max)} without {_group(evidence.left_out)}: held, "
+            f"for one tenant's word kills nobody else's rollout. {_counts(found)}"
         )
-        if found.devices < policy.devices_least:
-            text += f", but {found.devices} exposed devices < {policy.devices_least} needed: held. {_counts(found)}"
-            return Decided(VerdictWord.REGRESSED, DecisionWord.HOLD, Reason.TOO_FEW_DEVICES, text)
-        if found.tenants < policy.tenants_least and not found.trusted:
-            text += f", but {found.tenants} tenants < {policy.tenants_least} needed: held. {_counts(found)}"
-            return Decided(VerdictWord.REGRESSED, DecisionWord.HOLD, Reason.TOO_FEW_TENANTS, text)
-        return Decided(VerdictWord.REGRESSED, DecisionWord.KILL, Reason.KILL_EVIDENCE, f"{text}: {_counts(found)}")
+        return Decided(VerdictWord.REGRESSED, DecisionWord.HOLD, Reason.TOO_FEW_TENANTS, text)
+    return _rising(found, policy)
+
+
+def _enough(found: Findings, policy: Policy) -> Decided:
+    evidence = found.evidence
+    text = f"evidence {_power(evidence.log10_evidence_max)} >= {_power(evidence.log10_needed_to_kill)} needed to kill"
+    if found.devices < policy.devices_least:
+        text += f", but {found.devices} exposed devices < {policy.devices_least} needed: held. {_counts(found)}"
+        return Decided(VerdictWord.REGRESSED, DecisionWord.HOLD, Reason.TOO_FEW_DEVICES, text)
+    if found.tenants < policy.tenants_least and not found.trusted:
+        text += f", but {found.tenants} tenants < {policy.tenants_least} needed: held. {_counts(found)}"
+        return Decided(VerdictWord.REGRESSED, DecisionWord.HOLD, Reason.TOO_FEW_TENANTS, text)
+    return Decided(VerdictWord.REGRESSED, DecisionWord.KILL, Reason.KILL_EVIDENCE, f"{text}: {_counts(found)}")
+
+
+def _among_rivals(found: Findings, finding: Finding, policy: Policy) -> Decided | None:
+    """Decide on a rollout whose devices are on other suspects, too: by attribution alone."""
+    if finding.guilt is Guilt.GUILTY:
+        decided = _enough(found, policy)
+        return decided._replace(sentence=f"{decided.sentence}. {finding.text}")
+    if finding.held:
+        text = f"held: {finding.text} {_counts(found)}"
+        return Decided(VerdictWord.WATCHING, DecisionWord.HOLD, Reason.INSEPARABLE, text)
+    if found.log10_hold_max >= found.evidence.log10_needed_to_hold:
+        return Decided(VerdictWord.WATCHING, DecisionWord.UNKNOWN, Reason.EXPLAINED, finding.text)
+    return _rising(found, policy)
+
+
+def _rising(found: Findings, policy: Policy) -> Decided | None:
+    evidence = found.evidence
     if found.log10_hold_max >= evidence.log10_needed_to_hold:
         text = f"evidence {_power(found.log10_hold_max)} >= {_power(evidence.log10_needed_to_hold)} needed to hold"
         return Decided(VerdictWord.WATCHING, DecisionWord.HOLD, Reason.HOLD_EVIDENCE, f"{text}: {_counts(found)}")
@@ -143,19 +178,12 @@ def _waiting(found: Findings, policy: Policy) -> Decided | None:
     return None
 
 
-def _health(found: Findings, policy: Policy) -> Decided:
-    high, excess = found.evidence.rate_ratio_high, found.excess_high
-    if high is not None and high <= policy.proceed_ratio_high:
-        text = f"rate ratio at most {high:.2f} <= {policy.proceed_ratio_high:g} (95 %): {_counts(found)}"
+def _health(found: Findings) -> Decided:
+    if found.gate is not None and found.gate.passed:
+        text = f"{found.gate.sentence}: {_counts(found)}"
         return Decided(VerdictWord.HEALTHY, DecisionWord.PROCEED, Reason.NO_HARM_SEEN, text)
-    limit = policy.proceed_excess_per_device_day
-    if excess is not None and excess <= limit:
-        text = f"excess at most {excess:.2g} <= {limit:g} crashes per device and day (95 %): {_counts(found)}"
-        return Decided(VerdictWord.HEALTHY, DecisionWord.PROCEED, Reason.NO_HARM_SEEN, text)
-    text = (
-        f"no harm seen, but not enough to call it healthy: rate ratio at most {_or_unknown(high)} > "
-        f"{policy.proceed_ratio_high:g}, excess at most {_or_unknown(excess)} > {limit:g} per device and day"
-    )
+    waits = "nobody asked the gate" if found.gate is None else found.gate.sentence
+    text = f"no harm seen, but not enough to call it healthy: {waits}"
     no_control = not found.evidence.at_risk_control and not found.evidence.crashes_control
     reason = Reason.NO_CONTROL if no_control else Reason.NO_HARM_SEEN
     return Decided(VerdictWord.WATCHING, DecisionWord.UNKNOWN, reason, text)
@@ -190,5 +218,5 @@ def _list(numbers: tuple[int, ...]) -> str:
     return ", ".join(str(number) for number in numbers)
 
 
-def _or_unknown(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.2g}"
+def _group(left_out: int | None) -> str:
+    return "the tenant group that carries most of it" if left_out is None else f"tenant group {left_out}"

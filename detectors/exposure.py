@@ -88,6 +88,20 @@ class ExposureBound:
         ring = self._rings.get(ring_of(cell))
         return ring is not None and math.isclose(reach(ring, at_ms), 1.0)
 
+    def may_be_exposed(self, cell: str, at_ms: int) -> bool:
+        """Tell whether a device of the cell may have been pushed to by then without a word of it being known."""
+        rings = self._rings.values() if ring_of(cell) in _ANY_RING else filter(None, [self._rings.get(ring_of(cell))])
+        return any(reach(ring, at_ms) > 0 for ring in rings)
+
+    def next_ring(self, at_ms: int) -> str | None:
+        """Return the ring whose push begins next; None where none is declared or all have begun."""
+        waiting = [
+            (math.inf if ring.starts_at_ms is None else ring.starts_at_ms, place, name)
+            for place, (name, ring) in enumerate(self._rings.items())
+            if ring.starts_at_ms is None or ring.starts_at_ms > at_ms
+        ]
+        return min(waiting)[2] if waiting else None
+
     def latest_start_ms(self, at_ms: int) -> int:
         """Return when the push to the latest ring started by `at_ms` began; the rollout's origin without rings."""
         started = [start for start in self._starts if start <= at_ms]

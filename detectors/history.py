@@ -1,9 +1,9 @@
-"""How many devices were at risk, by cell and time: what a crash's exposed share is looked up in.
+"""How many devices were at risk, by cell, tenant group and time: what a crash's exposed share is looked up in.
 
-Counts are stated by steps of event time. They are kept as rows over all cells: a row for each second in which something
-changed for ten minutes, then a row for each minute for 26 hours. A row is an envelope over its second or minute: the
-most known exposed and the fewest controls, since overstating the exposed share costs crashes and understating it makes
-false kills. Bounded by rows times cells.
+Counts are stated by steps of event time. They are kept as rows over all columns (a cell and a tenant group each): a row
+for each second in which something changed for ten minutes, then for each minute for two hours, then for each quarter of
+an hour for 26 hours. A row is an envelope over its time: the most known exposed and the fewest controls, since
+overstating the exposed share costs crashes and understating it makes false kills. Bounded by rows times columns.
 """
 
 from typing import Final
@@ -15,11 +15,13 @@ import numpy.typing as npt
 from detectors.exposure import Counts
 
 SECONDS_KEPT_MS: Final = 600_000
-MINUTES_KEPT_MS: Final = 26 * 3_600_000
+MINUTES_KEPT_MS: Final = 2 * 3_600_000
+KEPT_MS: Final = 26 * 3_600_000
 CELLS_MAX: Final = 256
 COUNT_MAX: Final = 2**31 - 1
 _SECOND: Final = 1000
 _MINUTE: Final = 60_000
+_QUARTER: Final = 900_000
 _COMPACT_ROWS: Final = 128
 
 Rows = npt.NDArray[np.int32]
@@ -28,7 +30,7 @@ Rows = npt.NDArray[np.int32]
 class HistoryState(msgspec.Struct, kw_only=True):
     """What `CountHistory.snapshot` gives."""
 
-    cells: int
+    columns: int
     compacted_rows: int
     times_ms: list[int]
     known: bytes
@@ -36,7 +38,7 @@ class HistoryState(msgspec.Struct, kw_only=True):
 
 
 class CountHistory:
-    """Envelopes of known exposed and control counts; columns are cells, in the order the tracker numbers them."""
+    """Envelopes of known exposed and control counts, by column in the order in which columns were met."""
 
     def __init__(self) -> None:
         self.times_ms: list[int] = []
@@ -49,7 +51,7 @@ class CountHistory:
 
         Args:
             at_ms: event time, not before the one stated last.
-            before: known exposed and control counts in force until now, shape (cells,) each.
+            before: known exposed and control counts in force until now, shape (columns,) each.
             after: the counts in force from now on.
         """
         bucket = at_ms // _SECOND * _SECOND
@@ -75,7 +77,7 @@ class CountHistory:
         Args:
             from_ms: the row in force then is the first one looked at.
             to_ms: rows that begin later are not looked at.
-            columns: the cells asked for, shape (n,).
+            columns: the columns asked for, shape (n,).
         """
         if not self.times_ms:
             zeros: Counts = np.zeros(len(columns), dtype=np.int64)
@@ -89,8 +91,9 @@ class CountHistory:
 
     @staticmethod
     def grain_ms(at_ms: int, now_ms: int) -> int:
-        """Return how finely a time is still known: a second within the last ten minutes, else a minute."""
-        return _SECOND if now_ms - at_ms <= SECONDS_KEPT_MS else _MINUTE
+        """Return how finely a time is still known: by the second, the minute or the quarter of an hour."""
+        age_ms = now_ms - at_ms
+        return _SECOND if age_ms <= SECONDS_KEPT_MS else _MINUTE if age_ms <= MINUTES_KEPT_MS else _QUARTER
 
     def _open_row(self, bucket: int, cells: int) -> None:
         if len(self.times_ms) - self._compacted_rows > SECONDS_KEPT_MS // _SECOND + _COMPACT_ROWS:
@@ -110,15 +113,16 @@ class CountHistory:
 
     def _compact(self, now_ms: int) -> None:
         times = np.array(self.times_ms, dtype=np.int64)
-        old = times < now_ms - SECONDS_KEPT_MS
-        buckets = np.where(old, times // _MINUTE * _MINUTE, times)
+        # A quarter of an hour begins at the same time as its first minute, so what was once put together stays so.
+        buckets = np.where(times < now_ms - SECONDS_KEPT_MS, times // _MINUTE * _MINUTE, times)
+        buckets = np.where(times < now_ms - MINUTES_KEPT_MS - _QUARTER, times // _QUARTER * _QUARTER, buckets)
         starts = np.flatnonzero(np.concatenate([[True], buckets[1:] != buckets[:-1]]))
         used = len(times)
         known = np.maximum.reduceat(self._known[:used], starts, axis=0)
         control = np.minimum.reduceat(self._control[:used], starts, axis=0)
         kept = buckets[starts]
         # The row in force when the history begins stays, whatever its age.
-        first = max(0, int(np.searchsorted(kept, now_ms - MINUTES_KEPT_MS, side="right")) - 1)
+        first = max(0, int(np.searchsorted(kept, now_ms - KEPT_MS, side="right")) - 1)
         self.times_ms = kept[first:].tolist()
         self._known, self._control = known[first:], control[first:]
         self._compacted_rows = int(np.count_nonzero(kept[first:] < now_ms - SECONDS_KEPT_MS))
@@ -127,7 +131,7 @@ class CountHistory:
         """Return the state; `restore` of it answers every question alike."""
         rows, cells = len(self.times_ms), self._known.shape[1]
         return HistoryState(
-            cells=cells,
+            columns=cells,
             compacted_rows=self._compacted_rows,
             times_ms=self.times_ms,
             known=self._known[:rows].tobytes(),
@@ -140,7 +144,7 @@ class CountHistory:
         history = cls()
         history.times_ms = list(state.times_ms)
         history._compacted_rows = state.compacted_rows
-        shape = (len(state.times_ms), state.cells)
+        shape = (len(state.times_ms), state.columns)
         history._known = np.frombuffer(state.known, dtype=np.int32).reshape(shape).copy()
         history._control = np.frombuffer(state.control, dtype=np.int32).reshape(shape).copy()
         return history

@@ -18,6 +18,10 @@ _Alpha = Annotated[float, Meta(gt=0, le=1)]
 _PRODUCTS: Final = "products"
 
 
+# Budgets are the installation's: a product can't have one of its own.
+_INSTALLATION = frozenset({"false_kills_per_year", "tenant_false_kills_per_year"})
+
+
 class PolicyError(Exception):
     """The policy file cannot be used; the message names the entry and says what it may be."""
 
@@ -26,6 +30,7 @@ class Weights(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
     """Each method's weight in the mean of e-values."""
 
     rate_ratio: Annotated[float, Meta(ge=0, le=1)]
+    new_signature: Annotated[float, Meta(ge=0, le=1)]
     silence: Annotated[float, Meta(ge=0, le=1)]
     baseline: Annotated[float, Meta(ge=0, le=1)]
 
@@ -37,6 +42,18 @@ class SilencePolicy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fi
     control_least: Annotated[int, Meta(ge=1)]
 
 
+class GatePolicy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What a rollout's next ring waits for."""
+
+    ratio: Annotated[float, Meta(gt=1, le=100)]
+    excess_per_device_day: Annotated[float, Meta(gt=0, le=1000)]
+    alpha: Annotated[float, Meta(gt=0, lt=1)]
+    boots_least: Annotated[int, Meta(ge=0)]
+    wakes_least: Annotated[int, Meta(ge=0)]
+    latency_hours: Annotated[float, Meta(ge=0, le=24 * 365)]
+    share_least: Annotated[float, Meta(ge=0, lt=1)]
+
+
 class Policy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """One product's policy; `policy.toml` documents the fields."""
 
@@ -44,22 +61,24 @@ class Policy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     alpha_kill: _Alpha
     alpha_hold: _Alpha
     alpha_watch: _Alpha
+    false_kills_per_year: _Alpha
+    tenant_false_kills_per_year: _Alpha
     tolerated_ratio: Annotated[float, Meta(ge=1, le=100)]
     share_least: Annotated[float, Meta(ge=0, lt=1)]
     devices_least: Annotated[int, Meta(ge=1)]
     tenants_least: Annotated[int, Meta(ge=1)]
     trusted_tenants: list[str]
+    tenant_floor: Annotated[float, Meta(gt=0, lt=1)]
     proceed_exposed_least: Annotated[int, Meta(ge=1)]
     proceed_seconds: Annotated[float, Meta(ge=0)]
-    proceed_ratio_high: Annotated[float, Meta(ge=1)]
-    proceed_excess_per_device_day: Annotated[float, Meta(gt=0)]
+    gate: GatePolicy
     weights: Weights
     silence: SilencePolicy
     activity_late_seconds: Annotated[float, Meta(gt=0)] | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other."""
-        total = self.weights.rate_ratio + self.weights.silence + self.weights.baseline
+        total = math.fsum(getattr(self.weights, name) for name in self.weights.__struct_fields__)
         if not math.isclose(total, 1.0, abs_tol=1e-9):
             raise ValueError(f"weights must sum to 1, not to {total:g}")
         if not self.alpha_kill <= self.alpha_hold <= self.alpha_watch:
@@ -109,6 +128,9 @@ class Policies:
             vendor, slash, name = product.partition("/")
             if not (vendor and slash and name):
                 raise PolicyError(f'{where}: products."{product}" must be "vendor/product"')
+            misplaced = sorted(_INSTALLATION & set(override))
+            if misplaced:
+                raise PolicyError(f'{where}: products."{product}": {misplaced[0]} is for all products together')
             self._products[product] = _convert(_lay(base, override), f'{where}, products."{product}"')
 
     def for_product(self, vendor: str, product: str) -> Policy:

@@ -1,12 +1,13 @@
 """Evidence in words and numbers for a person: each method's part, and how much worse the exposed arm may be."""
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 from scipy.special import gammaincinv
 
 from detectors.baseline import PAST_TO_KILL, Baseline
-from detectors.sequential import RateRatio
+from detectors.evidence import CrashEvidence
 from detectors.silence import Silence
 from detectors.verdict import Method
 
@@ -15,9 +16,9 @@ _DAY_SECONDS: Final = 86_400.0
 
 
 def describe(
-    parts: tuple[float, float, float],
-    weights: tuple[float, float, float],
-    rate: RateRatio,
+    parts: Sequence[float],
+    weights: Sequence[float],
+    crashes: CrashEvidence,
     silence: Silence,
     baseline: Baseline,
     unscored: int,
@@ -26,20 +27,29 @@ def describe(
     history = f"{len(baseline.past)} past rollouts"
     if not baseline.can_kill:
         history += f" < {PAST_TO_KILL} needed to kill"
+    pooled, novel = crashes.rate.pooled, crashes.novelty.ratio
     return [
         Method(
             name="rate_ratio",
             log10_evidence=parts[0] / _LN10,
             weight=weights[0],
-            events_exposed=rate.exposed,
-            events_control=rate.control,
-            expected_share=rate.expected_share,
+            events_exposed=pooled.exposed,
+            events_control=pooled.control,
+            expected_share=pooled.expected_share,
             note=f"{unscored} crashes are counted but are no evidence" if unscored else "",
         ),
         Method(
-            name="silence",
+            name="new_signature",
             log10_evidence=parts[1] / _LN10,
             weight=weights[1],
+            events_exposed=novel.exposed,
+            events_control=novel.control,
+            expected_share=novel.expected_share,
+        ),
+        Method(
+            name="silence",
+            log10_evidence=parts[2] / _LN10,
+            weight=weights[2],
             events_exposed=silence.exposed,
             events_control=silence.control,
             expected_share=silence.expected_share,
@@ -47,8 +57,8 @@ def describe(
         ),
         Method(
             name="baseline",
-            log10_evidence=parts[2] / _LN10,
-            weight=weights[2],
+            log10_evidence=parts[3] / _LN10,
+            weight=weights[3],
             events_exposed=baseline.crashes,
             note=history,
         ),

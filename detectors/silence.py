@@ -1,7 +1,8 @@
 """Silence with matched controls: do devices that took the update fall silent more often than those that did not?
 
 A machine in a boot loop cannot report; on 2024-07-19 most of the evidence was silence. Devices are compared only with
-devices of the same cell last heard in the same minute. A stratum is scored once, when its time is up.
+devices of the same cell last heard in the same minute. A stratum is scored once, when its time is up, and without each
+tenant group in it as well, so that what any one group says can be left out.
 """
 
 import msgspec
@@ -10,9 +11,10 @@ import numpy.typing as npt
 from scipy.special import gammaln
 
 from detectors.sequential import POINTS, Floats, log_mean_exp, ratio_grid
+from detectors.tenants import NOBODY, ROWS
 
 
-class Stratum(msgspec.Struct, frozen=True, array_like=True):
+class Stratum(msgspec.Struct, frozen=True):
     """Devices of one cell last heard in one minute, and how many of them are overdue.
 
     Attributes:
@@ -20,12 +22,14 @@ class Stratum(msgspec.Struct, frozen=True, array_like=True):
         control: the others.
         silent_exposed: overdue among the known exposed.
         silent_control: overdue among the others.
+        without: tenant group to the same four counts without its devices, for each group in the stratum.
     """
 
     exposed: int
     control: int
     silent_exposed: int
     silent_control: int
+    without: dict[int, tuple[int, int, int, int]] = {}
 
 
 class SilenceState(msgspec.Struct, kw_only=True):
@@ -82,7 +86,8 @@ class Silence:
     between the arms has odds ratio rho. log M(rho) adds up the strata's log likelihood ratios against rho0, and the
     evidence is the mean of M over 32 log-spaced rho. This is the event formula of the rate ratio with shares updated
     without replacement, taken over all orders in which the silent devices may have fallen silent: the order is not
-    known, and scoring one chosen order would not be a martingale.
+    known, and scoring one chosen order would not be a martingale. `rows` has the evidence without any one tenant group:
+    row j adds up strata from which group j's devices were taken out.
 
     Freezing. Where more than `share_limit` of at least `control_least` controls are silent too, something hits
     everybody (a power cut, a Friday at 17:30): the stratum is not scored, only counted in `frozen`. Freezing looks at
@@ -115,19 +120,19 @@ class Silence:
         self.share_limit = share_limit
         self.control_least = control_least
         self._ratios = ratio_grid(tolerated_ratio)
-        self._log_m: Floats = np.zeros(POINTS)
+        self._log_m: Floats = np.zeros((ROWS, POINTS))
+        self.rows: Floats = np.zeros(ROWS)
         self.maximum = 0.0
         self.exposed = 0
         self.control = 0
         self.frozen = 0
         self.scored = 0
         self._share_sum = 0.0
-        self._evidence = 0.0
 
     @property
     def log_evidence(self) -> float:
-        """The natural log of the e-value now."""
-        return self._evidence
+        """The natural log of the e-value now, nobody left out."""
+        return float(self.rows[NOBODY])
 
     @property
     def expected_share(self) -> float | None:
@@ -161,10 +166,17 @@ class Silence:
             self.exposed += one.silent_exposed
             self.control += one.silent_control
             self._share_sum += silent * one.exposed / (one.exposed + one.control)
-            self._log_m = self._log_m + log_likelihood_ratios(one, self._ratios, self.tolerated_ratio)
-            self._evidence = float(log_mean_exp(self._log_m))
-            self.maximum = max(self.maximum, self._evidence)
-        return self._evidence
+            self._add(one)
+            self.rows = log_mean_exp(self._log_m)
+            self.maximum = max(self.maximum, self.log_evidence)
+        return self.log_evidence
+
+    def _add(self, stratum: Stratum) -> None:
+        whole = log_likelihood_ratios(stratum, self._ratios, self.tolerated_ratio)
+        moves: Floats = np.repeat(whole[None], ROWS, axis=0)
+        for group, counts in stratum.without.items():
+            moves[group] = log_likelihood_ratios(Stratum(*counts), self._ratios, self.tolerated_ratio)
+        self._log_m = self._log_m + moves
 
     @staticmethod
     def _check(stratum: Stratum) -> None:
@@ -193,11 +205,11 @@ class Silence:
         """Build the detector that `state` was taken from."""
         detector = cls(state.tolerated_ratio, state.share_limit, state.control_least)
         log_m: npt.NDArray[np.float64] = np.frombuffer(state.log_m, dtype=np.float64)
-        detector._log_m = log_m.copy()
+        detector._log_m = log_m.reshape(ROWS, POINTS).copy()
         detector.maximum = state.maximum
         detector.exposed, detector.control = state.exposed, state.control
         detector._share_sum = state.share_sum
         detector.frozen, detector.scored = state.frozen, state.scored
         if detector.exposed or detector.control:
-            detector._evidence = float(log_mean_exp(detector._log_m))
+            detector.rows = log_mean_exp(detector._log_m)
         return detector

@@ -10,14 +10,16 @@ from typing import Final
 
 import msgspec
 
-from detectors.baseline import PastRollout
+from detectors.attribution import AttributorState
 from detectors.chunks import STAGE, StateError, gather, join, pack
 from detectors.merge import MergerState, StepMerger
 from detectors.policy import Policies
 from detectors.speaker import Said, Speaker
+from detectors.suspicion import Suspicion
 from detectors.tracker import Situation, Tracker
 from detectors.tracker_state import TrackerState
 from detectors.verdict import Verdict
+from detectors.watchlist import Watchlist, WatchlistState
 from ingest.deadletter import DeadReason, entries_of, letter_of
 from ingest.events import UNREADABLE_ERRORS, encoder, product_key
 from ingest.log.interface import Entry, Record, TopicPartition
@@ -26,10 +28,6 @@ from ingest.rollouts import Rollout, rollout_decoder
 from ingest.topics import Topics, keyed_partition_of
 from ingest.windows import CohortWindow, Step, step_decoder
 
-ROLLOUTS_MAX: Final = 1024
-_CLOSED_MAX: Final = 4096
-_PAST_MAX: Final = 100
-_PAST_AGE_MS: Final = 24 * 3_600_000
 # How often the rollouts topic is asked for a rollout that a window names before it is taken as undeclared.
 _ASKS_MAX: Final = 3
 
@@ -47,16 +45,17 @@ class StageState(msgspec.Struct, kw_only=True):
     Attributes:
         offsets: next offset by `topic/partition`.
         manifest: rollout to (writing, pieces) of its chunks.
-        past: product to its past rollouts.
+        watched: what the rollouts under watch have in common.
+        named: whom attribution has named.
     """
 
     merger: MergerState
     offsets: dict[str, int]
     manifest: dict[str, tuple[int, int]]
-    past: dict[str, list[PastRollout]]
-    closed: list[str]
     situation: Situation
     writing: int
+    watched: WatchlistState
+    named: AttributorState
 
 
 _stage_decoder = msgspec.msgpack.Decoder(StageState)
@@ -91,8 +90,6 @@ class DetectionStage:
     ) -> None:
         self._topics = topics
         self._partition = partition
-        self._policies = policies
-        self._silence_seconds = silence_seconds
         self._snapshot_ms = int(snapshot_seconds * 1000)
         self._metrics = metrics if metrics is not None else Metrics()
         self._cohorts = TopicPartition(topics.name("cohorts"), partition)
@@ -100,9 +97,8 @@ class DetectionStage:
         self._merger = StepMerger(topics.device_partitions, blind_seconds)
         limits = (policy.activity_late_seconds for policy in policies.all())
         self._speaker = Speaker(activity_late_seconds, [limit for limit in limits if limit is not None])
-        self._trackers: dict[str, Tracker] = {}
-        self._past: dict[str, list[PastRollout]] = {}
-        self._closed: dict[str, None] = {}
+        self._suspicion = Suspicion(policies.default)
+        self._trackers = Watchlist(policies, silence_seconds)
         self._offsets: dict[TopicPartition, int] = {}
         self._written: dict[TopicPartition, int] = {}
         self._manifest: dict[str, tuple[int, int]] = {}
@@ -192,59 +188,31 @@ class DetectionStage:
         if rollout.closed:
             self._close(rollout.rollout)
         elif tracker is not None:
-            tracker.declare(rollout)
+            self._trackers.declare(tracker, rollout)
             self._changed.add(rollout.rollout)
         else:
-            self._closed.pop(rollout.rollout, None)
             self._watch(rollout)
 
-    def _watch(self, first: Rollout | CohortWindow) -> Tracker:
-        if len(self._trackers) >= ROLLOUTS_MAX:
-            self._close(min(self._trackers.values(), key=lambda one: (one.idle_since_ms, one.rollout)).rollout)
-        parts = self._merger.partitions
-        tracker = Tracker(
-            first,
-            self._policies.for_product(first.vendor, first.product),
-            self._silence_seconds,
-            self._past_of(first.vendor, first.product),
-            [one.live for one in parts],
-            [not one.gap_ms or first.origin_ms >= one.gap_ms for one in parts],
-        )
-        self._trackers[first.rollout] = tracker
+    def _watch(self, first: Rollout | CohortWindow) -> None:
+        oldest = self._trackers.least_needed()
+        if oldest is not None:
+            self._close(oldest)
+        self._trackers.watch(first, self._merger.partitions, self._merger.merged_ms)
         self._changed.add(first.rollout)
         self._speaker.watch(first.rollout)
         self._metrics.set("rollouts_watched", len(self._trackers))
-        return tracker
-
-    def _past_of(self, vendor: str, product: str) -> list[PastRollout]:
-        past = list(self._past.get(product_key(vendor, product), []))
-        for tracker in self._trackers.values():
-            old = self._merger.merged_ms - tracker.origin_ms >= _PAST_AGE_MS
-            if old and (tracker.vendor, tracker.product) == (vendor, product):
-                told = tracker.as_past()
-                past += [told] if told is not None else []
-        return past[-_PAST_MAX:]
 
     def _close(self, rollout: str) -> None:
-        self._closed[rollout] = None
-        while len(self._closed) > _CLOSED_MAX:
-            del self._closed[next(iter(self._closed))]
-        tracker = self._trackers.pop(rollout, None)
+        self._trackers.close(rollout)
         self._speaker.forget(rollout)
+        self._suspicion.close(rollout)
         self._changed.discard(rollout)
-        if tracker is None:
-            return
-        told = tracker.as_past()
-        if told is not None:
-            past = self._past.setdefault(product_key(tracker.vendor, tracker.product), [])
-            past.append(told)
-            del past[:-_PAST_MAX]
         self._metrics.set("rollouts_watched", len(self._trackers))
 
     def _advance(self) -> None:
         while group := self._merger.head():
             self._waits = self._asks < _ASKS_MAX and any(
-                window.rollout not in self._trackers and window.rollout not in self._closed
+                window.rollout not in self._trackers and not self._trackers.over(window.rollout)
                 for step in group
                 for window in step.windows
             )
@@ -260,7 +228,7 @@ class DetectionStage:
         by_rollout: dict[str, list[tuple[Step, CohortWindow]]] = {}
         for step in group:
             for window in step.windows:
-                if window.rollout not in self._closed:
+                if not self._trackers.over(window.rollout):
                     if window.rollout not in self._trackers:
                         self._watch(window)
                     by_rollout.setdefault(window.rollout, []).append((step, window))
@@ -274,18 +242,25 @@ class DetectionStage:
             self._changed.update(self._trackers)
         due = self._trackers if changed or gapped else self._speaker.due(at_ms)
         for rollout in (*by_rollout, *(name for name in list(due) if name not in by_rollout)):
-            self._process(self._trackers[rollout], at_ms, by_rollout.get(rollout, []))
-            self._say(self._trackers[rollout], always=changed or bool(gapped))
+            tracker = self._trackers[rollout]
+            before = tracker.revision
+            self._process(tracker, at_ms, by_rollout.get(rollout, []))
+            if tracker.revision != before:
+                judged, news = self._suspicion.judge(self._trackers, rollout)
+                self._changed.update(judged)
+                for other in news:
+                    self._say(self._trackers[other], always=True)
+            self._say(tracker, always=changed or bool(gapped))
+        for window in (window for items in by_rollout.values() for _, window in items):
+            for crash in window.crashes:
+                self._trackers.shared.known.note(crash.signature, crash.group, crash.at_ms)
 
     def _process(self, tracker: Tracker, at_ms: int, items: Sequence[tuple[Step, CohortWindow]]) -> None:
         self._changed.add(tracker.rollout)
         if tracker.failed:
             return
         crashed = any(window.crashes for _, window in items)
-        shock = crashed and any(
-            (other.vendor, other.product) != (tracker.vendor, tracker.product) and other.in_shock(at_ms)
-            for other in self._trackers.values()
-        )
+        shock = crashed and self._trackers.shaken(tracker, at_ms)
         try:
             tracker.process(at_ms, items, shock)
         except Exception as error:
@@ -319,14 +294,14 @@ class DetectionStage:
             return {}
         state = _stage_decoder.decode(join(STAGE, found.get(STAGE, {})))
         self._merger.restore(state.merger)
+        self._suspicion.load(state.named)
+        self._trackers.load(state.watched)
         for rollout, (writing, _) in state.manifest.items():
             kept = _rollout_decoder.decode(join(rollout, found.get(rollout, {}), writing))
-            policy = self._policies.for_product(kept.tracker.vendor, kept.tracker.product)
-            self._trackers[rollout] = Tracker.restore(kept.tracker, policy, self._silence_seconds)
+            self._trackers.restore(kept.tracker)
             self._speaker.watch(rollout, kept.said)
         # Who was not heard from before the restart is not known now: the shell says it again.
         self._speaker.situation = msgspec.structs.replace(state.situation, unsure=())
-        self._past, self._closed = state.past, dict.fromkeys(state.closed)
         self._manifest, self._writing = state.manifest, state.writing
         by_name = {_name(source): source for source in self.inputs}
         if not set(state.offsets) <= set(by_name):
@@ -365,10 +340,10 @@ class DetectionStage:
             merger=self._merger.snapshot(),
             offsets=offsets,
             manifest=self._manifest,
-            past=self._past,
-            closed=list(self._closed),
             situation=self._speaker.situation,
             writing=self._writing,
+            watched=self._trackers.snapshot(),
+            named=self._suspicion.snapshot(),
         )
 
     def oldest(self) -> Mapping[TopicPartition, int]:

@@ -2,7 +2,8 @@
 
 Each partition says its part of a stratum twice: its sizes at the end of the minute, and the silent ones when the
 overdue time has passed. A minute is scored once, for all its cells together, when every live partition has had the
-time to say it; words that come later are dropped and counted.
+time to say it; words that come later are dropped and counted. A tenant group that goes quiet by itself, such as an
+office at half past five or a liar's devices, is taken out of its minute; one in which everybody does is not scored.
 """
 
 import math
@@ -10,8 +11,9 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
+import numpy as np
 
-from detectors.exposure import ExposureBound, ring_of
+from detectors.exposure import Counts, ExposureBound, ring_of
 from detectors.silence import Stratum
 from ingest.windows import HeardMinute
 
@@ -28,26 +30,39 @@ class DueMinute(NamedTuple):
     Attributes:
         strata: one for each cell, with the upper bound of the exposed.
         unbounded: cells whose silent controls outnumber what the bound leaves as controls: their arms are not known.
-        control: controls over all cells, as known.
-        silent_control: silent ones among them.
-        groups: tenant groups with a silent exposed device.
+        quiet: tenant groups that were taken out because their controls went quiet.
+        frozen: the controls of the others went quiet, too, whichever of them one leaves out: the minute is no evidence.
+        groups: tenant groups with a silent exposed device, of those that were not taken out.
     """
 
     minute_ms: int
     strata: list[Stratum]
     unbounded: int
-    control: int
-    silent_control: int
+    quiet: tuple[int, ...]
+    frozen: bool
     groups: set[int]
 
 
+class Freezing(NamedTuple):
+    """When controls count as gone quiet: more than this share of at least so many."""
+
+    share_limit: float
+    control_least: int
+
+    def quiet(self, control: int, silent_control: int) -> bool:
+        """Tell whether so many silent ones of so many controls mean that something hit them all."""
+        return control >= self.control_least and silent_control > self.share_limit * control
+
+
+_FREEZING: Final = Freezing(0.1, 100)
+
+
 class StrataState(msgspec.Struct, kw_only=True):
-    """What `Strata.snapshot` gives; rows are (minute, partition, cell, exposed, control, silent of each)."""
+    """What `Strata.snapshot` gives; rows are (minute, partition, cell, group, exposed, control, silent of each)."""
 
     scored_to_ms: int
     dropped: int
-    rows: list[tuple[int, int, str, int, int, int, int]]
-    groups: dict[int, list[int]]
+    rows: list[tuple[int, int, str, int, int, int, int, int]]
 
 
 class Strata:
@@ -55,8 +70,7 @@ class Strata:
 
     def __init__(self, silence_seconds: float) -> None:
         self._silence_ms = int(silence_seconds * 1000)
-        self._minutes: dict[int, dict[tuple[int, str], list[int]]] = {}
-        self._groups: dict[int, set[int]] = {}
+        self._minutes: dict[int, dict[tuple[int, str, int], list[int]]] = {}
         self._rows = 0
         self._scored_to_ms = 0
         self.dropped = 0
@@ -67,7 +81,7 @@ class Strata:
             # Sizes are said when the minute ends, the silent when its overdue time has passed.
             overdue = watermark_ms >= row.minute_ms + max(self._silence_ms, _MINUTE_MS + 1)
             minute = self._minutes.setdefault(row.minute_ms, {})
-            key = partition, row.cell
+            key = partition, row.cell, row.group
             if row.minute_ms <= self._scored_to_ms or (key not in minute and self._rows >= _ROWS_MAX):
                 self.dropped += 1
                 if not minute:
@@ -80,8 +94,6 @@ class Strata:
             if overdue:
                 sums[2] += row.silent_exposed
                 sums[3] += row.silent_control
-                if row.silent_exposed:
-                    self._groups.setdefault(row.minute_ms, set()).add(row.group)
             else:
                 sums[0] += row.exposed
                 sums[1] += row.control
@@ -94,40 +106,32 @@ class Strata:
     def _due_after_ms(self) -> int:
         return _MINUTE_MS + self._silence_ms + _GRACE_MS
 
-    def due(self, at_ms: int, bound: ExposureBound) -> list[DueMinute]:
+    def due(self, at_ms: int, bound: ExposureBound, freezing: Freezing = _FREEZING) -> list[DueMinute]:
         """Take out the minutes whose time is up by `at_ms`, oldest first, each with its strata by cell."""
         ready = sorted(minute for minute in self._minutes if minute + self._due_after_ms <= at_ms)
-        return [self._close(minute, bound) for minute in ready]
+        return [self._close(minute, bound, freezing) for minute in ready]
 
-    def _close(self, minute_ms: int, bound: ExposureBound) -> DueMinute:
+    def _close(self, minute_ms: int, bound: ExposureBound, freezing: Freezing) -> DueMinute:
         rows = self._minutes.pop(minute_ms)
-        groups = self._groups.pop(minute_ms, set())
         self._rows -= len(rows)
         self._scored_to_ms = max(self._scored_to_ms, minute_ms)
         # A partition without a silent device said no second word; neither did one that was blind. Given how many of
         # each partition are silent, leaving out those with none changes nothing.
-        spoke = {partition for (partition, _), sums in rows.items() if sums[2] or sums[3]}
-        cells: dict[str, list[int]] = {}
-        for (partition, cell), told in rows.items():
+        spoke = {partition for (partition, _, _), sums in rows.items() if sums[2] or sums[3]}
+        cells: dict[str, dict[int, Counts]] = {}
+        for (partition, cell, group), told in rows.items():
             # Without sizes, the minute ended before the rollout was watched: there is nothing to compare.
             if partition in spoke and (told[0] or told[1]):
-                sums = cells.setdefault(cell, [0, 0, 0, 0])
-                for index, count in enumerate(told):
-                    sums[index] += count
-        names = sorted(cells)
-        reached = bound.reach_of([ring_of(name) for name in names], minute_ms + _MINUTE_MS)
-        strata, unbounded = [], 0
-        for name, part in zip(names, reached.tolist(), strict=True):
-            exposed, control, silent_exposed, silent_control = cells[name]
-            most = max(exposed, math.ceil((exposed + control) * part - 1e-9))
-            left = exposed + control - most
-            if silent_control > left or silent_exposed > exposed:
-                unbounded += 1
-                continue
-            strata.append(Stratum(most, left, silent_exposed, silent_control))
-        control = sum(one[1] for one in cells.values())
-        silent_control = sum(one[3] for one in cells.values())
-        return DueMinute(minute_ms, strata, unbounded, control, silent_control, groups)
+                sums = cells.setdefault(cell, {}).setdefault(group, np.zeros(4, dtype=np.int64))
+                sums += told
+        controls = _controls(cells)
+        quiet = tuple(sorted(group for group, (all_of, silent) in controls.items() if freezing.quiet(all_of, silent)))
+        for groups in cells.values():
+            for group in quiet:
+                groups.pop(group, None)
+        strata, unbounded = _strata(cells, bound, minute_ms + _MINUTE_MS)
+        silent = {group for groups in cells.values() for group, counts in groups.items() if counts[2]}
+        return DueMinute(minute_ms, strata, unbounded, quiet, _all_quiet(controls, quiet, freezing), silent)
 
     def snapshot(self) -> StrataState:
         """Return the state; `restore` of it goes on alike."""
@@ -135,11 +139,10 @@ class Strata:
             scored_to_ms=self._scored_to_ms,
             dropped=self.dropped,
             rows=[
-                (minute, partition, cell, sums[0], sums[1], sums[2], sums[3])
+                (minute, partition, cell, group, sums[0], sums[1], sums[2], sums[3])
                 for minute, rows in self._minutes.items()
-                for (partition, cell), sums in rows.items()
+                for (partition, cell, group), sums in rows.items()
             ],
-            groups={minute: sorted(groups) for minute, groups in self._groups.items()},
         )
 
     @classmethod
@@ -147,8 +150,56 @@ class Strata:
         """Build what `state` was taken from."""
         strata = cls(silence_seconds)
         strata._scored_to_ms, strata.dropped = state.scored_to_ms, state.dropped
-        for minute, partition, cell, *sums in state.rows:
-            strata._minutes.setdefault(minute, {})[partition, cell] = sums
-        strata._groups = {minute: set(groups) for minute, groups in state.groups.items()}
+        for minute, partition, cell, group, *sums in state.rows:
+            strata._minutes.setdefault(minute, {})[partition, cell, group] = sums
         strata._rows = len(state.rows)
         return strata
+
+
+def _controls(cells: dict[str, dict[int, Counts]]) -> dict[int, tuple[int, int]]:
+    """Return controls and silent controls by tenant group, over all cells."""
+    sums: dict[int, tuple[int, int]] = {}
+    for groups in cells.values():
+        for group, counts in groups.items():
+            before = sums.get(group, (0, 0))
+            sums[group] = before[0] + int(counts[1]), before[1] + int(counts[3])
+    return sums
+
+
+def _all_quiet(controls: dict[int, tuple[int, int]], quiet: tuple[int, ...], freezing: Freezing) -> bool:
+    """Tell whether everybody else went quiet too: no single group's devices may freeze a minute."""
+    left = [both for group, both in controls.items() if group not in quiet]
+    if not left:
+        return bool(quiet)
+    total, silent = sum(one for one, _ in left), sum(one for _, one in left)
+    # With one group there is nobody whose word could be held against it.
+    without = [(0, 0)] if len(left) == 1 else left
+    return all(freezing.quiet(total - one, silent - gone) for one, gone in without)
+
+
+def _strata(cells: dict[str, dict[int, Counts]], bound: ExposureBound, at_ms: int) -> tuple[list[Stratum], int]:
+    """Return the strata of cells whose arms are known, and how many cells' are not."""
+    names = sorted(name for name, groups in cells.items() if groups)
+    reached = bound.reach_of([ring_of(name) for name in names], at_ms)
+    strata, unbounded = [], 0
+    for name, part in zip(names, reached.tolist(), strict=True):
+        groups = cells[name]
+        total: Counts = np.sum(list(groups.values()), axis=0)
+        whole = _bounded(total, part)
+        if whole is None:
+            unbounded += 1
+            continue
+        # Where the arms are not known without a group, its row takes nothing from this stratum.
+        without = {group: _bounded(total - counts, part) or (0, 0, 0, 0) for group, counts in sorted(groups.items())}
+        strata.append(Stratum(*whole, without=without))
+    return strata, unbounded
+
+
+def _bounded(counts: Counts, part: float) -> tuple[int, int, int, int] | None:
+    """Return the counts with the upper bound of the exposed; None where silent controls outnumber what it leaves."""
+    exposed, control, silent_exposed, silent_control = (int(count) for count in counts)
+    most = max(exposed, math.ceil((exposed + control) * part - 1e-9))
+    left = exposed + control - most
+    if silent_control > left or silent_exposed > exposed:
+        return None
+    return most, left, silent_exposed, silent_control

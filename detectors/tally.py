@@ -55,6 +55,14 @@ class CrashTally(msgspec.Struct, kw_only=True):
         """Return the most frequent signatures of exposed crashes, most frequent first, equal ones by name."""
         return sorted(self.signatures.items(), key=lambda item: (-item[1], item[0]))[:TOP]
 
+    def modules(self) -> dict[str, int]:
+        """Return exposed crashes by the module that their signatures name."""
+        found: dict[str, int] = {}
+        for signature, count in self.signatures.items():
+            module = signature.partition("|")[0]
+            found[module] = found.get(module, 0) + count
+        return found
+
     def top_cells(self) -> list[tuple[str, int, int]]:
         """Return the cells with the most exposed crashes, as (cell, exposed crashes, control crashes)."""
         ranked = sorted(self.cells.items(), key=lambda item: (-item[1][0], -item[1][1], item[0]))[:TOP]

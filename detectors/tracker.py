@@ -1,41 +1,41 @@
-"""One rollout's evidence: counts at risk and crashes go in, findings and verdicts come out.
+"""One rollout's evidence: counts at risk and crashes go in, findings come out.
 
 Called once for each merged step in which the rollout has a window. Each crash is scored once, in order of arrival,
 against the counts at its event time; the highest evidence is kept, for decisions latch at the first crossing.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
-from detectors.baseline import WINDOWS, Baseline, PastRollout, age_window
-from detectors.combine import combine
+from detectors.attribution import Finding, Suspect
+from detectors.baseline import Baseline, PastRollout
 from detectors.counts import CohortCounts, Place
 from detectors.decide import Findings
+from detectors.device_time import DeviceTime, margins_of_cell
+from detectors.evidence import Crashes, CrashEvidence
 from detectors.exposure import ExposureBound
 from detectors.history import CELLS_MAX
-from detectors.interval import Interval, RatioEstimate
+from detectors.latch import Latch, Parts
 from detectors.policy import Policy
-from detectors.report import describe, excess_high
-from detectors.sequential import RateRatio
+from detectors.report import describe
+from detectors.shared import Shared
 from detectors.silence import Silence
-from detectors.strata import Strata
+from detectors.strata import Freezing, Strata
 from detectors.tally import CrashTally
+from detectors.tenants import GROUPS, NOBODY
 from detectors.tracker_state import TrackerState
 from detectors.verdict import Evidence
-from ingest.grouping.cells import tenant_hash
+from detectors.wave import ControlWave
+from ingest.grouping.cells import tenant_group, tenant_hash
 from ingest.rollouts import Rollout
 from ingest.windows import CohortWindow, FirstCrash, Step
 
 _LN10: Final = math.log(10.0)
-# Time between two looks beyond which nobody knows whether the devices were there: no device-time for health.
-_DEVICE_TIME_MS_MAX: Final = 120_000
-_SHOCK_BLOCK_MS: Final = 600_000
-_SHOCK_LEAST: Final = 8
-_SHOCK_RATIO: Final = 4.0
 
 
 class Situation(msgspec.Struct, kw_only=True, frozen=True):
@@ -49,10 +49,25 @@ class Situation(msgspec.Struct, kw_only=True, frozen=True):
     unsure: tuple[str, ...] = ()
 
 
+class _Scored(NamedTuple):
+    """A first crash that is evidence, where it is looked up, and how late it was heard of."""
+
+    place: Place
+    crash: FirstCrash
+    exposed: bool
+    delay_seconds: float
+
+    @property
+    def margins(self) -> tuple[str, ...]:
+        return (*margins_of_cell(self.crash.cell), *self.place.margins)
+
+
 class Tracker:
     """Evidence about one rollout.
 
     Attributes:
+        alpha: the risk of a false kill that it was granted when it began.
+        finding: what attribution said of it last; None while no rival matters.
         revision: grows whenever a number of the evidence changes.
         idle_since_ms: event time of the last window.
         failed: why this rollout can't be scored any more; empty while it can.
@@ -66,38 +81,39 @@ class Tracker:
         past: Sequence[PastRollout],
         live: Sequence[bool],
         synced: Sequence[bool],
+        *,
+        alpha: float | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.rollout, self.vendor, self.product = window.rollout, window.vendor, window.product
         self.version, self.origin_ms = window.version, window.origin_ms
         self.policy = policy
         self.policy_digest = policy.digest
+        self.alpha = policy.alpha_kill if alpha is None else alpha
+        self._shared = shared if shared is not None else Shared()
+        self._delays = self._shared.delays(f"{self.vendor}/{self.product}")
         self._trusted = {tenant_hash(name) for name in policy.trusted_tenants}
+        self._trusted_groups = sorted({tenant_group(name) for name in policy.trusted_tenants})
         self.declared: Rollout | None = None
         self.bound = ExposureBound(None, policy.share_least)
         self.counts = CohortCounts(live, synced)
         self.tally = CrashTally()
+        self.finding: Finding | None = None
         self.revision = 0
         self.idle_since_ms = 0
         self.failed = ""
         self._silence_seconds = silence_seconds
-        self._rate = RateRatio(policy.tolerated_ratio)
-        self._ratio_upper, self._ratio_known = RatioEstimate(), RatioEstimate()
-        self._silence = Silence(
-            policy.tolerated_ratio, policy.silence.control_share_limit, policy.silence.control_least
-        )
+        self._crashes = CrashEvidence(policy.tolerated_ratio, policy.tenant_floor)
+        self._freezing = Freezing(policy.silence.control_share_limit, policy.silence.control_least)
+        self._silence = Silence(policy.tolerated_ratio, *self._freezing)
         self._strata = Strata(silence_seconds)
         self._baseline = Baseline(past, policy.tolerated_ratio)
         self._silent_groups: set[int] = set()
-        self._weights = (policy.weights.rate_ratio, policy.weights.silence, policy.weights.baseline)
-        self._kill_max = 0.0
-        self._hold_max = 0.0
-        self._accounted_ms = 0
-        self._known_seconds = 0.0
-        self._control_seconds = 0.0
-        self._age_crashes = [0] * WINDOWS
-        self._age_seconds = [0.0] * WINDOWS
-        self._block = [0, 0, 0]
-        self._interval: tuple[int, Interval, Interval] | None = None
+        weights = policy.weights
+        self._weights = (weights.rate_ratio, weights.new_signature, weights.silence, weights.baseline)
+        self._latch = Latch(self._weights, self._trusted_groups, one_may_kill=policy.tenants_least <= 1)
+        self._time = DeviceTime(policy, self.origin_ms)
+        self._wave = ControlWave()
         if isinstance(window, Rollout):
             self.declare(window)
 
@@ -121,45 +137,32 @@ class Tracker:
         """
         if items:
             self.idle_since_ms = at_ms
-        upper_seconds = self._account(at_ms)
+        elapsed = self._time.look(at_ms, self.counts)
+        upper = self.counts.exposed_upper(self.bound, at_ms) if elapsed and self._baseline.can_hold else {}
         self.counts.state(at_ms, [(step.partition, window) for step, window in items])
+        if any(window.margins for _, window in items):
+            self._crashes.rate.meet(self.counts.margins.names)
+        self._crashes.rate.meet(name for cell in self.counts.new_cells() for name in margins_of_cell(cell))
         crashes = [(step, crash) for step, window in items for crash in window.crashes]
-        scored = self._score(at_ms, crashes) if crashes else 0
+        scored = self._score(at_ms, crashes) if crashes else Counter()
         if self._baseline.can_hold:
-            self._baseline.update(self._age(at_ms), scored, upper_seconds, frozen=shock)
+            seconds = {group: devices * elapsed for group, devices in upper.items()}
+            self._baseline.add(self._time.window(at_ms), scored, seconds, frozen=shock)
         for step, window in items:
             if window.heard and self.bound.bounded and self.counts.synced[step.partition]:
                 self._strata.add(step.partition, step.watermark_ms, window.heard)
-        self._score_silence(at_ms)
-        self._latch(self._rate.log_evidence)
+        if self._score_silence(at_ms) or (scored and self._baseline.can_hold):
+            self._take(self._parts())
 
-    def _age(self, at_ms: int) -> int:
-        return age_window(max(0, at_ms - self.origin_ms) / 1000.0)
-
-    def _account(self, at_ms: int) -> float:
-        """Add the device-time since the last look; return an upper bound of the exposed device-seconds."""
-        elapsed_ms = max(0, at_ms - self._accounted_ms) if self._accounted_ms else 0
-        self._accounted_ms = max(self._accounted_ms, at_ms)
-        if not elapsed_ms or not len(self.counts.known):
-            return 0.0
-        sure = min(elapsed_ms, _DEVICE_TIME_MS_MAX) / 1000.0
-        exposed_seconds = int(self.counts.known.sum()) * sure
-        self._known_seconds += exposed_seconds
-        self._control_seconds += int(self.counts.control.sum()) * sure
-        self._age_seconds[self._age(at_ms)] += exposed_seconds
-        if not self._baseline.can_hold:
-            return 0.0
-        return self.counts.exposed_upper(self.bound, at_ms) * elapsed_ms / 1000.0
-
-    def _score(self, at_ms: int, crashes: Sequence[tuple[Step, FirstCrash]]) -> int:
-        """Count the crashes and score those that are evidence; return how many exposed ones were scored."""
-        places, arms = [], []
+    def _score(self, at_ms: int, crashes: Sequence[tuple[Step, FirstCrash]]) -> Counter[int]:
+        """Count the crashes and score those that are evidence; return how many exposed ones were, by tenant group."""
+        chosen = []
         for step, crash in crashes:
             exposed = bool(crash.exposed) or self.bound.reached_all(crash.cell, crash.at_ms)
             self.tally.add(crash, exposed, CELLS_MAX)
             if not exposed:
-                self._note_control_crash(at_ms)
-            column = self.counts.column(crash.cell) if crash.scored else None
+                self._wave.note(at_ms)
+            column = self.counts.column(crash.cell) if crash.scored and 0 <= crash.group < GROUPS else None
             if (
                 column is None
                 or not self.bound.bounded
@@ -168,72 +171,118 @@ class Tracker:
             ):
                 self.tally.unscored += 1
                 continue
-            places.append(Place(column, crash.at_ms, step.since_ms, step.watermark_ms))
-            arms.append(exposed)
+            own = tuple(f"{name}={text}" for name, text in (("build", crash.build), ("model", crash.model)) if text)
+            place = Place(column, crash.at_ms, step.since_ms, step.watermark_ms, crash.group, own)
+            chosen.append(_Scored(place, crash, exposed, (step.watermark_ms - crash.at_ms) / 1000.0))
         self.revision += 1
-        if not places:
-            return 0
-        x = np.array(arms, dtype=bool)
-        upper, known = self.counts.shares(places, x, self.bound, at_ms)
-        self._rate.update(x, upper)
-        self._ratio_upper.add(x, upper)
-        self._ratio_known.add(x, known)
-        self._latch(self._rate.peak)
-        count = int(np.count_nonzero(x))
-        self._age_crashes[self._age(at_ms)] += count
-        return count
+        if chosen:
+            self._score_chosen(at_ms, chosen)
+        return Counter(one.crash.group for one in chosen if one.exposed)
 
-    def _score_silence(self, at_ms: int) -> None:
+    def _score_chosen(self, at_ms: int, chosen: Sequence[_Scored]) -> None:
+        x = np.array([one.exposed for one in chosen], dtype=bool)
+        delays = np.array([one.delay_seconds for one in chosen])
+        shares = self.counts.shares([one.place for one in chosen], x, self.bound, at_ms)
+        batch = Crashes(
+            exposed=x,
+            group=np.array([one.crash.group for one in chosen], dtype=np.int64),
+            shares=shares,
+            margins=[one.margins for one in chosen],
+            signatures=[one.crash.signature for one in chosen],
+            new=np.stack([self._shared.known.new_to(one.crash.signature, self.origin_ms) for one in chosen]),
+            delay_seconds=delays,
+        )
+        rate, novelty = self._crashes.score(batch, self._delays)
+        self._take(Parts(rate, novelty, self._silence.rows, self._baseline.settle()))
+        if not x.all():
+            self._delays.add(delays[~x])
+        for one, low in zip(chosen, shares.known_group.tolist(), strict=True):
+            if one.exposed:
+                self._time.crashed(at_ms, one.crash.group)
+            # A device that may be exposed counts as exposed for the gate, whose bets lose on exposed crashes.
+            maybe = one.exposed or self.bound.may_be_exposed(one.crash.cell, one.crash.at_ms)
+            self._time.gate.add(one.margins, one.crash.group, maybe, low)
+
+    def _score_silence(self, at_ms: int) -> bool:
         due_ms = self._strata.next_due_ms()
         if due_ms is None or at_ms < due_ms:
-            return
-        for minute in self._strata.due(at_ms, self.bound):
-            everybody = (
-                minute.control >= self.policy.silence.control_least
-                and minute.silent_control > self.policy.silence.control_share_limit * minute.control
-            )
-            self._silence.update(minute.strata, frozen=everybody)
-            self._silence.frozen += minute.unbounded
-            self._silent_groups |= minute.groups
+            return False
+        for minute in self._strata.due(at_ms, self.bound, self._freezing):
+            self._silence.update(minute.strata, frozen=minute.frozen)
+            self._silence.frozen += minute.unbounded + len(minute.quiet)
+            self._silent_groups |= set() if minute.frozen else minute.groups
+            self.revision += 1
+        return True
+
+    def _parts(self) -> Parts:
+        crashes = self._crashes
+        return Parts(
+            crashes.rate.log_evidence, crashes.novelty.log_evidence, self._silence.rows, self._baseline.settle()
+        )
+
+    @property
+    def _baseline_may_kill(self) -> bool:
+        # A past without the rival says nothing of devices that have both.
+        return self._baseline.can_kill and not self.counts.rivals()
+
+    def _take(self, parts: Parts) -> None:
+        if self._latch.take(parts, baseline_may_kill=self._baseline_may_kill):
             self.revision += 1
 
-    def _latch(self, log_rate: float) -> None:
-        parts = log_rate, self._silence.log_evidence, self._baseline.log_evidence
-        hold = combine(parts, self._weights)
-        kill = hold if self._baseline.can_kill else combine((*parts[:2], 0.0), self._weights)
-        if hold > self._hold_max or kill > self._kill_max:
-            self._hold_max, self._kill_max = max(self._hold_max, hold), max(self._kill_max, kill)
-            self.revision += 1
+    def suspect(self, unsplit: frozenset[str] = frozenset()) -> Suspect:
+        """Return what attribution needs to know of it, now.
 
-    def _note_control_crash(self, at_ms: int) -> None:
-        block = at_ms // _SHOCK_BLOCK_MS
-        if block != self._block[0]:
-            self._block = [block, 0, self._block[2] + self._block[1]]
-        self._block[1] += 1
+        Args:
+            unsplit: rollouts that say they share devices with it, though its cells are not split by them.
+        """
+        rows = self._latch.rows(self._parts(), baseline=self._baseline_may_kill)
+        return Suspect(
+            rollout=self.rollout,
+            alpha=self.alpha,
+            log_conditional=float(self._latch.least(rows)),
+            log_marginal=max(self._crashes.marginal.maximum, self._latch.hold_max),
+            ratio_high=self._crashes.own_bounds.high,
+            marginal_low=self._crashes.marginal_bounds.low,
+            exposed_crashes=self.tally.exposed,
+            telling=self._crashes.telling,
+            devices=self.counts.known_total + self.tally.exposed,
+            unsplit=unsplit,
+            modules=self.tally.modules(),
+        )
 
     def in_shock(self, at_ms: int) -> bool:
         """Tell whether the control arm crashes in a wave: far above its own mean in the last ten minutes."""
-        block, now, before = self._block
-        if at_ms // _SHOCK_BLOCK_MS != block or now < _SHOCK_LEAST:
-            return False
-        blocks = max(1.0, (at_ms - self.origin_ms) / _SHOCK_BLOCK_MS)
-        return now > _SHOCK_RATIO * (before + 1) / blocks
+        return self._wave.rages(at_ms, self.origin_ms)
 
     def findings(self, situation: Situation) -> Findings:
         """Return all that a decision needs, given how the telemetry stands."""
-        parts = self._rate.log_evidence, self._silence.log_evidence, self._baseline.log_evidence
-        evidence = self._evidence(parts)
+        parts = self._parts()
         started_ms = self.bound.latest_start_ms(situation.at_ms) or self.origin_ms
+        answer = self._time.ask(
+            situation.at_ms,
+            self.counts,
+            self.bound,
+            self._trusted_groups,
+            leave_one_out=self.policy.tenants_least > 1,
+        )
+        evidence = self._evidence(parts)
+        evidence.gate = answer.sentence
+        evidence.gate_holding = [
+            (one.name, one.share, one.log10_evidence, one.device_days, one.device_days_needed)
+            for one in sorted(answer.holding, key=lambda cell: (-cell.share, cell.name))[:5]
+        ]
+        hold = self._latch.rows(parts, baseline=True)
         return Findings(
             evidence=evidence,
-            log10_hold=combine(parts, self._weights) / _LN10,
-            log10_hold_max=self._hold_max / _LN10,
+            log10_hold=float(hold[NOBODY]) / _LN10,
+            log10_hold_max=self._latch.hold_max / _LN10,
             bounded=self.bound.bounded,
             devices=max(self.tally.exposed, self._silence.exposed),
             tenants=max(len(self.tally.tenants), len(self._silent_groups)),
             trusted=not self._trusted.isdisjoint(self.tally.tenants),
             observed_seconds=max(0, situation.at_ms - started_ms) / 1000.0,
-            excess_high=excess_high(self.tally.exposed, self._known_seconds, self.tally.control, self._control_seconds),
+            gate=answer,
+            finding=self.finding,
             late_seconds=situation.late_seconds,
             late_limit_seconds=situation.late_limit_seconds,
             blind=situation.blind,
@@ -243,30 +292,37 @@ class Tracker:
             failed=self.failed,
         )
 
-    def _evidence(self, parts: tuple[float, float, float]) -> Evidence:
-        upper, known = self._intervals()
-        able = (*parts[:2], parts[2] if self._baseline.can_kill else 0.0)
-        columns = {cell: column for column, cell in enumerate(self.counts.cells)}
+    def _evidence(self, parts: Parts) -> Evidence:
+        upper, known = self._crashes.intervals()
+        rows = self._latch.rows(parts, baseline=self._baseline_may_kill)
+        loudest = self._crashes.rate.loudest()
+        logs = [float(part[NOBODY]) for part in parts]
         cells = []
         for cell, exposed, control in self.tally.top_cells():
-            column = columns.get(cell)
-            risk = (0, 0) if column is None else (int(self.counts.known[column]), int(self.counts.control[column]))
-            cells.append((cell, exposed, control, *risk))
+            column = self.counts.column(cell)
+            cells.append((cell, exposed, control, *((0, 0) if column is None else self.counts.at_risk(column))))
         return Evidence(
-            log10_evidence=combine(able, self._weights) / _LN10,
-            log10_evidence_max=self._kill_max / _LN10,
+            log10_evidence=float(self._latch.least(rows)) / _LN10,
+            log10_evidence_max=self._latch.kill_max / _LN10,
+            log10_everybody_max=self._latch.everybody_max / _LN10,
+            left_out=self._latch.left_out(rows),
+            log10_marginal=self._crashes.marginal.log_evidence / _LN10,
+            loudest_margin=None if loudest is None else (loudest[0], loudest[1] / _LN10),
+            new_signatures=self._crashes.novelty.top(),
+            rivals=self.counts.rivals(),
+            attribution="" if self.finding is None else self.finding.text,
             log10_needed_to_hold=self.policy.log10_to_hold,
-            log10_needed_to_kill=self.policy.log10_to_kill,
+            log10_needed_to_kill=-math.log10(self.alpha),
             tolerated_ratio=self.policy.tolerated_ratio,
-            methods=describe(parts, self._weights, self._rate, self._silence, self._baseline, self.tally.unscored),
+            methods=describe(logs, self._weights, self._crashes, self._silence, self._baseline, self.tally.unscored),
             crashes_exposed=self.tally.exposed,
             crashes_control=self.tally.control,
             exposed=self.counts.exposed_total,
-            at_risk_exposed=int(self.counts.known.sum()),
-            at_risk_control=int(self.counts.control.sum()),
+            at_risk_exposed=self.counts.known_total,
+            at_risk_control=self.counts.control_total,
             rate_ratio=upper.estimate,
             # The share's upper bound gives the ratio's lower one; what was known of it, the upper one.
-            rate_ratio_low=upper.low if self._ratio_upper.events else None,
+            rate_ratio_low=upper.low if self._crashes.events else None,
             rate_ratio_high=known.high,
             tenants=len(self.tally.tenants),
             first_crash_ms=self.tally.first_ms,
@@ -274,18 +330,10 @@ class Tracker:
             cells=cells,
         )
 
-    def _intervals(self) -> tuple[Interval, Interval]:
-        events = self._ratio_upper.events
-        if self._interval is None or self._interval[0] != events:
-            self._interval = events, self._ratio_upper.interval(), self._ratio_known.interval()
-        return self._interval[1], self._interval[2]
-
     def as_past(self) -> PastRollout | None:
         """Return what a later rollout of the product may compare with; None for a harmful or an unseen one."""
-        harmful = self._hold_max / _LN10 >= self.policy.log10_to_hold
-        if harmful or self.failed or not any(self._age_seconds):
-            return None
-        return PastRollout(tuple(self._age_crashes), tuple(self._age_seconds))
+        harmful = self._latch.hold_max / _LN10 >= self.policy.log10_to_hold
+        return None if harmful or self.failed else self._time.as_past()
 
     def snapshot(self) -> TrackerState:
         """Return the state; `restore` of it goes on bit for bit."""
@@ -295,31 +343,28 @@ class Tracker:
             product=self.product,
             version=self.version,
             origin_ms=self.origin_ms,
+            alpha=self.alpha,
             declared=self.declared,
             counts=self.counts.snapshot(),
             tally=self.tally,
-            rate=self._rate.snapshot(),
-            ratio_upper=self._ratio_upper.snapshot(),
-            ratio_known=self._ratio_known.snapshot(),
+            crashes=self._crashes.snapshot(),
             silence=self._silence.snapshot(),
             strata=self._strata.snapshot(),
             baseline=self._baseline.snapshot(),
+            latch=self._latch.snapshot(),
+            time=self._time.snapshot(),
+            wave=self._wave.snapshot(),
             silent_groups=sorted(self._silent_groups),
-            kill_max=self._kill_max,
-            hold_max=self._hold_max,
-            accounted_ms=self._accounted_ms,
-            known_seconds=self._known_seconds,
-            control_seconds=self._control_seconds,
-            age_crashes=self._age_crashes,
-            age_seconds=self._age_seconds,
-            block=self._block,
+            finding=self.finding,
             idle_since_ms=self.idle_since_ms,
             failed=self.failed,
             revision=self.revision,
         )
 
     @classmethod
-    def restore(cls, state: TrackerState, policy: Policy, silence_seconds: float) -> "Tracker":
+    def restore(
+        cls, state: TrackerState, policy: Policy, silence_seconds: float, shared: Shared | None = None
+    ) -> "Tracker":
         """Build the tracker that `state` was taken from; thresholds and weights come from `policy`, as of now."""
         named = CohortWindow(
             rollout=state.rollout,
@@ -328,23 +373,23 @@ class Tracker:
             version=state.version,
             origin_ms=state.origin_ms,
         )
-        tracker = cls(named, policy, silence_seconds, state.baseline.past, state.counts.live, state.counts.synced)
+        live, synced = state.counts.live, state.counts.synced
+        tracker = cls(
+            named, policy, silence_seconds, state.baseline.past, live, synced, alpha=state.alpha, shared=shared
+        )
         if state.declared is not None:
             tracker.declare(state.declared)
         tracker.counts = CohortCounts.restore(state.counts)
         tracker.tally = state.tally
-        tracker._rate = RateRatio.restore(state.rate)
-        tracker._ratio_upper = RatioEstimate.restore(state.ratio_upper)
-        tracker._ratio_known = RatioEstimate.restore(state.ratio_known)
+        tracker._crashes = CrashEvidence.restore(state.crashes)
         tracker._silence = Silence.restore(state.silence)
         tracker._strata = Strata.restore(state.strata, silence_seconds)
         tracker._baseline = Baseline.restore(state.baseline)
+        tracker._latch.load(state.latch)
+        tracker._time.load(state.time)
+        tracker._wave = ControlWave(state.wave)
         tracker._silent_groups = set(state.silent_groups)
-        tracker._kill_max, tracker._hold_max = state.kill_max, state.hold_max
-        tracker._accounted_ms = state.accounted_ms
-        tracker._known_seconds, tracker._control_seconds = state.known_seconds, state.control_seconds
-        tracker._age_crashes, tracker._age_seconds = state.age_crashes, state.age_seconds
-        tracker._block = state.block
+        tracker.finding = state.finding
         tracker.idle_since_ms = state.idle_since_ms
         tracker.failed = state.failed
         tracker.revision = state.revision

@@ -2,10 +2,12 @@
 
 import msgspec
 
+from detectors.attribution import Finding
 from detectors.baseline import BaselineState
 from detectors.counts import CohortCountsState
-from detectors.interval import RatioState
-from detectors.sequential import RateRatioState
+from detectors.device_time import DeviceTimeState
+from detectors.evidence import CrashEvidenceState
+from detectors.latch import LatchState
 from detectors.silence import SilenceState
 from detectors.strata import StrataState
 from detectors.tally import CrashTally
@@ -20,24 +22,19 @@ class TrackerState(msgspec.Struct, kw_only=True):
     product: str
     version: str
     origin_ms: int
+    alpha: float
     declared: Rollout | None
     counts: CohortCountsState
     tally: CrashTally
-    rate: RateRatioState
-    ratio_upper: RatioState
-    ratio_known: RatioState
+    crashes: CrashEvidenceState
     silence: SilenceState
     strata: StrataState
     baseline: BaselineState
+    latch: LatchState
+    time: DeviceTimeState
+    wave: list[int]
     silent_groups: list[int]
-    kill_max: float
-    hold_max: float
-    accounted_ms: int
-    known_seconds: float
-    control_seconds: float
-    age_crashes: list[int]
-    age_seconds: list[float]
-    block: list[int]
+    finding: Finding | None
     idle_since_ms: int
     failed: str
     revision: int

@@ -36,6 +36,8 @@ class Reason(enum.StrEnum):
     HOLD_EVIDENCE = "hold_evidence"
     TOO_FEW_DEVICES = "too_few_devices"
     TOO_FEW_TENANTS = "too_few_tenants"
+    INSEPARABLE = "inseparable"
+    EXPLAINED = "explained"
     ACTIVITY_LATE = "activity_late"
     NO_TELEMETRY = "no_telemetry"
     NO_EXPOSURE_BOUND = "no_exposure_bound"
@@ -65,7 +67,9 @@ REASON_DOCS: dict[Reason, str] = {
     Reason.KILL_EVIDENCE: "The evidence, and the devices and tenants behind it, suffice for a kill.",
     Reason.HOLD_EVIDENCE: "The evidence suffices for a hold, not for a kill.",
     Reason.TOO_FEW_DEVICES: "The evidence suffices for a kill, but it comes from fewer devices than policy demands.",
-    Reason.TOO_FEW_TENANTS: "The evidence suffices for a kill, but it comes from fewer tenants than policy demands.",
+    Reason.TOO_FEW_TENANTS: "The evidence suffices for a kill, but not without one tenant group, or it is of too few.",
+    Reason.INSEPARABLE: "The evidence suffices, but another rollout on the same devices may explain it: both are held.",
+    Reason.EXPLAINED: "Crashes are frequent on its devices, but another rollout on the same devices explains them.",
     Reason.ACTIVITY_LATE: "Activity lags behind crashes by more than is allowed: who is exposed is not known yet.",
     Reason.NO_TELEMETRY: "No telemetry comes in from some or all device partitions: Cordon is blind there.",
     Reason.NO_EXPOSURE_BOUND: "Nothing bounds the exposed share from above. Declare rings or lists, or post `offered`.",
@@ -81,8 +85,8 @@ class Method(msgspec.Struct, kw_only=True):
     """One method's part of the evidence.
 
     Attributes:
-        name: `rate_ratio`, `baseline` or `silence`.
-        log10_evidence: log10 of its e-value now.
+        name: `rate_ratio`, `new_signature`, `silence` or `baseline`.
+        log10_evidence: log10 of its e-value now, nobody left out.
         weight: its weight in the mean of e-values.
         events_exposed: events (crashes, silences) scored in the exposed arm.
         events_control: the same in the control arm.
@@ -103,8 +107,19 @@ class Evidence(msgspec.Struct, kw_only=True):
     """The numbers behind a verdict.
 
     Attributes:
-        log10_evidence: log10 of the combined e-value now.
+        log10_evidence: log10 of the combined e-value now, without the tenant group that carries most of it (with all
+            where one tenant's word suffices by policy).
         log10_evidence_max: its highest so far; decisions latch at the first crossing.
+        log10_everybody_max: the highest so far with nobody left out: what may hold.
+        left_out: the tenant group without which evidence is least; null if leaving one out changes nothing.
+        log10_marginal: log10 of the rate ratio's e-value taken alone, whatever other rollouts its devices are on.
+        loudest_margin: the margin (an OS build, a model, ...) with most evidence, and its log10.
+        new_signatures: signatures nobody had before the rollout, with exposed and control crashes.
+        rivals: other rollouts on some of its devices.
+        attribution: what attribution says of it among its rivals; empty without any suspicion.
+        gate: whether its next ring may follow, in a sentence with the numbers; empty while that is not asked.
+        gate_holding: margin cells that hold the gate shut: name, share of the next ring, log10 of the evidence of
+            health, exposed device-days so far, and how many more are needed (null: no time is enough).
         log10_needed_to_hold: log10(1/alpha) for a hold.
         log10_needed_to_kill: log10(1/alpha) for a kill.
         tolerated_ratio: rho_0.
@@ -125,6 +140,15 @@ class Evidence(msgspec.Struct, kw_only=True):
 
     log10_evidence: float = 0.0
     log10_evidence_max: float = 0.0
+    log10_everybody_max: float = 0.0
+    left_out: int | None = None
+    log10_marginal: float = 0.0
+    loudest_margin: tuple[str, float] | None = None
+    new_signatures: list[tuple[str, int, int]] = []
+    rivals: list[str] = []
+    attribution: str = ""
+    gate: str = ""
+    gate_holding: list[tuple[str, float, float, float, float | None]] = []
     log10_needed_to_hold: float
     log10_needed_to_kill: float
     tolerated_ratio: float

@@ -5,20 +5,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detectors.attribution import Finding, Guilt
 from detectors.decide import Decided, Findings, decide
+from detectors.gate import CellAnswer, CellWord, GateAnswer
 from detectors.policy import Policies, Policy
 from detectors.verdict import DecisionWord, Evidence, Method, Reason, VerdictWord
 
 POLICY: Policy = Policies({}).default
 
 
+OPEN = GateAnswer(passed=True, log10_needed=1.3, cells=[], age_lacking=[])
+SHUT = GateAnswer(
+    passed=False,
+    log10_needed=1.3,
+    cells=[CellAnswer(name="form=server", share=0.1, word=CellWord.UNCOVERED, device_days_needed=1993.0)],
+    age_lacking=["0 exposed devices have booted since < 1"],
+)
+GUILTY = Finding("r-a", Guilt.GUILTY, ("r-a",), 7.0, "r-a is guilty.")
+TOGETHER = Finding("r-a", Guilt.INSEPARABLE, ("r-a", "r-b"), 0.0, "r-a travels together with r-b.")
+CLEARED = Finding("r-a", Guilt.INNOCENT, ("r-a",), -2.0, "r-a is innocent so far.")
+
+
 def evidence(**fields: object) -> Evidence:
     made = Evidence(log10_needed_to_hold=3.0, log10_needed_to_kill=6.0, tolerated_ratio=1.5)
-    return msgspec.structs.replace(made, exposed=10_000, at_risk_control=10_000, rate_ratio_high=1.2, **fields)
+    return msgspec.structs.replace(made, exposed=10_000, at_risk_control=10_000, **fields)
 
 
 def found(shown: Evidence | None = None, **fields: object) -> Findings:
-    values: dict[str, object] = {"devices": 10, "tenants": 4, "observed_seconds": 7200.0, **fields}
+    values: dict[str, object] = {"devices": 10, "tenants": 4, "observed_seconds": 7200.0, "gate": OPEN, **fields}
     return Findings(evidence=shown if shown is not None else evidence(), **values)  # type: ignore[arg-type]  # test helper
 
 
@@ -90,8 +104,8 @@ def test_without_a_bound_crashes_hold() -> None:
         found(left_out=(1,)),
         found(unsure=("detection/1 behind",)),
         found(gapped=(1,)),
-        found(msgspec.structs.replace(evidence(), rate_ratio_high=1.51), excess_high=0.0021),
-        found(msgspec.structs.replace(evidence(), rate_ratio_high=None)),
+        found(gate=SHUT),
+        found(gate=None),
     ],
 )
 def test_healthy_needs_every_condition(findings: Findings) -> None:
@@ -100,15 +114,42 @@ def test_healthy_needs_every_condition(findings: Findings) -> None:
 
 def test_healthy_at_each_limit() -> None:
     assert answer(found(msgspec.structs.replace(evidence(), exposed=500), observed_seconds=3600.0)) == PROCEED
-    assert answer(found(msgspec.structs.replace(evidence(), rate_ratio_high=1.5))) == PROCEED
-    assert answer(found(msgspec.structs.replace(evidence(), rate_ratio_high=None), excess_high=0.002)) == PROCEED
+    assert answer(found(msgspec.structs.replace(evidence(), exposed=499), observed_seconds=3600.0)) == WAIT
+    assert answer(found(observed_seconds=3599.9)) == WAIT
+
+
+def test_a_shut_gate_says_what_it_waits_for() -> None:
+    sentence = decide(found(gate=SHUT), POLICY).sentence
+    assert "0 exposed devices have booted since < 1" in sentence
+    assert "form=server (10 % of the ring) is not covered: 1993 exposed device-days needed" in sentence
+
+
+def test_evidence_that_rests_on_one_tenant_group_holds() -> None:
+    alone = evidence(log10_evidence_max=2.0, log10_everybody_max=9.0, left_out=7, crashes_exposed=40)
+    decided = decide(found(alone, log10_hold_max=9.0), POLICY)
+    assert decided[:3] == (VerdictWord.REGRESSED, DecisionWord.HOLD, Reason.TOO_FEW_TENANTS)
+    assert "10^9.0 >= 10^6.0" in decided.sentence
+    assert "10^2.0 without tenant group 7" in decided.sentence
+
+
+def test_among_rivals_attribution_decides() -> None:
+    enough = evidence(log10_evidence_max=9.0, log10_everybody_max=9.0)
+    assert answer(found(enough, log10_hold_max=9.0, finding=GUILTY)) == KILL
+    held = found(enough, log10_hold_max=9.0, finding=TOGETHER)
+    assert answer(held) == (VerdictWord.WATCHING, DecisionWord.HOLD, Reason.INSEPARABLE)
+    assert "r-a travels together with r-b" in decide(held, POLICY).sentence
+    cleared = found(enough, log10_hold_max=9.0, finding=CLEARED)
+    assert answer(cleared) == (VerdictWord.WATCHING, DecisionWord.UNKNOWN, Reason.EXPLAINED)
+    quiet = found(finding=CLEARED)
+    assert answer(quiet) == PROCEED
+    assert answer(found(enough, finding=GUILTY, devices=2))[2] is Reason.TOO_FEW_DEVICES
 
 
 def test_nothing_exposed_is_no_data_and_no_control_is_said() -> None:
     nothing = Evidence(log10_needed_to_hold=3.0, log10_needed_to_kill=6.0, tolerated_ratio=1.5)
     assert answer(found(nothing)) == (VerdictWord.NO_DATA, DecisionWord.UNKNOWN, Reason.NO_EXPOSURE)
-    alone = msgspec.structs.replace(evidence(), at_risk_control=0, rate_ratio_high=None)
-    assert answer(found(alone))[1:] == (DecisionWord.UNKNOWN, Reason.NO_CONTROL)
+    alone = msgspec.structs.replace(evidence(), at_risk_control=0)
+    assert answer(found(alone, gate=SHUT))[1:] == (DecisionWord.UNKNOWN, Reason.NO_CONTROL)
 
 
 def test_sentences_carry_their_numbers() -> None:
@@ -134,18 +175,16 @@ NUMBERS = st.floats(-10, 60)
 
 @given(
     NUMBERS, NUMBERS, st.booleans(), st.booleans(), st.floats(0, 99), st.integers(0, 9), st.integers(0, 9),
-    st.integers(0, 20_000), st.integers(0, 9), st.none() | st.floats(0, 9), st.floats(0, 1e6),
+    st.integers(0, 20_000), st.integers(0, 9), st.sampled_from([OPEN, SHUT, None]), st.floats(0, 1e6),
 )  # fmt: skip
 def test_whatever_is_found_the_rules_hold(
     highest: float, now: float, bounded: bool, blind: bool, late: float, devices: int, tenants: int,
-    exposed: int, crashes: int, high: float | None, seconds: float,
+    exposed: int, crashes: int, gate: GateAnswer | None, seconds: float,
 ) -> None:  # fmt: skip
-    shown = msgspec.structs.replace(
-        evidence(), log10_evidence_max=highest, exposed=exposed, crashes_exposed=crashes, rate_ratio_high=high
-    )
+    shown = msgspec.structs.replace(evidence(), log10_evidence_max=highest, exposed=exposed, crashes_exposed=crashes)
     findings = found(
         shown, log10_hold_max=max(highest, now), log10_hold=now, bounded=bounded, blind=blind, late_seconds=late,
-        devices=devices, tenants=tenants, observed_seconds=seconds,
+        devices=devices, tenants=tenants, observed_seconds=seconds, gate=gate,
     )  # fmt: skip
     decided: Decided = decide(findings, POLICY)
     blinded = blind or late > 30 or not bounded
@@ -158,6 +197,7 @@ def test_whatever_is_found_the_rules_hold(
         assert not blinded
         assert decided.verdict is VerdictWord.HEALTHY
         assert highest < 3
+        assert gate is OPEN
         assert exposed >= POLICY.proceed_exposed_least
     assert (decided.verdict is VerdictWord.HEALTHY) == (decided.decision is DecisionWord.PROCEED)
     if blinded:

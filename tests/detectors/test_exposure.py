@@ -11,6 +11,7 @@ import detectors.exposure
 from detectors.counts import CohortCounts, Place
 from detectors.exposure import ExposureBound, reach, ring_of, upper_bound
 from detectors.history import CELLS_MAX, CountHistory
+from detectors.tenants import NOBODY
 from ingest.rollouts import Bound, Ring
 from ingest.windows import AtRisk
 from support.cohorts import CELLS, T0, rollout, window
@@ -110,10 +111,13 @@ def test_a_long_history_stays_bounded_and_coarsens() -> None:
         after = np.array([second // 60]), np.array([10_000 - second // 60])
         history.state(T0 + second * 1000, before, after)
         before = after
-    assert len(history.times_ms) < 26 * 60 + 600 + 200
+    assert len(history.times_ms) < 24 * 4 + 2 * 60 + 600 + 200
     assert history.times_ms[0] <= T0 + 4 * 3_600_000 + 60_000
+    # By the quarter of an hour (as it is compacted, its first minutes are still rows), then by the minute.
     known, control = history.envelope(T0 + 20 * 3_600_000, T0 + 20 * 3_600_000 + 60_000, np.array([0]))
-    assert (known[0], control[0]) == (1201, 8799)
+    assert (known[0], control[0]) == (1205, 8795)
+    known, control = history.envelope(T0 + 29 * 3_600_000, T0 + 29 * 3_600_000 + 59_000, np.array([0]))
+    assert (known[0], control[0]) == (1740, 8260)
 
 
 def test_a_crash_is_scored_against_the_counts_of_its_time() -> None:
@@ -123,10 +127,13 @@ def test_a_crash_is_scored_against_the_counts_of_its_time() -> None:
         counts.state(T0 + second * 1000, [(0, said)])
     late = Place(0, T0 + 15_000, T0 + 59_750, T0 + 60_000)
     now = Place(0, T0 + 59_900, T0 + 59_750, T0 + 60_000)
-    upper, known = counts.shares([late, now, now], np.array([True, True, False]), bound, T0 + 60_000)
+    shares = counts.shares([late, now, now], np.array([True, True, False]), bound, T0 + 60_000)
     # Inside a step's interval the conservative end counts: most exposed, fewest controls. The crashed device is added.
-    assert upper.tolist() == pytest.approx([11 / 1001, 901 / 1001, 900 / 1000])
-    assert known.tolist() == pytest.approx([10 / 1000, 900 / 1000, 900 / 1000])
+    assert shares.upper[:, NOBODY].tolist() == pytest.approx([11 / 1001, 901 / 1001, 900 / 1000])
+    assert shares.upper[:, 5].tolist() == shares.upper[:, NOBODY].tolist()
+    # Without the only group that has devices there, the one that crashed is alone in its arm.
+    assert shares.upper[:, 0].tolist() == [1.0, 1.0, 0.0]
+    assert shares.known.tolist() == pytest.approx([10 / 1000, 900 / 1000, 900 / 1000])
 
 
 def test_cells_beyond_the_bound_are_not_compared() -> None:
@@ -135,7 +142,7 @@ def test_cells_beyond_the_bound_are_not_compared() -> None:
     counts.state(T0, [(0, window(at_risk=rows))])
     assert len(counts.cells) == CELLS_MAX
     assert counts.column("one more") is None
-    assert int(counts.known.sum()) == CELLS_MAX
+    assert counts.known_total == CELLS_MAX
 
 
 @given(
@@ -171,6 +178,6 @@ def test_sums_are_always_what_live_partitions_said_last(
     counts = CohortCounts.restore(counts.snapshot())
     for cell in range(3):
         column = counts.cells.index(CELLS[cell]) if CELLS[cell] in counts.cells else None
-        for arm, sums in ((0, counts.known), (1, counts.control)):
+        for arm in (0, 1):
             wanted = sum(v[arm] for p in (0, 1) if live[p] for k, v in truth[p].items() if k[0] == cell)
-            assert (int(sums[column]) if column is not None else 0) == wanted
+            assert (counts.at_risk(column)[arm] if column is not None else 0) == wanted

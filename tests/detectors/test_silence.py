@@ -20,6 +20,10 @@ from support.cohorts import CELLS, T0, heard, rollout
 OFFERED = ExposureBound(rollout(Bound.OFFERED))
 
 
+def whole(strata: list[Stratum]) -> list[tuple[int, int, int, int]]:
+    return [(one.exposed, one.control, one.silent_exposed, one.silent_control) for one in strata]
+
+
 @st.composite
 def strata(draw: st.DrawFn) -> Stratum:
     exposed, control = draw(st.integers(0, 60)), draw(st.integers(0, 60))
@@ -112,7 +116,7 @@ def test_a_minute_is_scored_once_with_all_partitions_together() -> None:
         gathered.add(partition, T0 + 960_000, [heard(T0, CELLS[0], (0, 0), (4, 1))])
     assert gathered.next_due_ms() == T0 + 965_000
     (minute,) = gathered.due(T0 + 965_000, OFFERED)
-    assert minute.strata == [Stratum(20, 180, 8, 2)]
+    assert whole(minute.strata) == [(20, 180, 8, 2)]
     assert gathered.due(T0 + 965_000, OFFERED) == []
     gathered.add(0, T0 + 990_000, [heard(T0, CELLS[0], (0, 0), (4, 1))])
     assert gathered.dropped == 1
@@ -125,7 +129,7 @@ def test_a_declared_push_bounds_the_exposed_of_a_stratum() -> None:
     gathered = Strata(900)
     gathered.add(0, T0 + 60_000, [heard(T0, CELLS[0], (10, 90))])
     gathered.add(0, T0 + 960_000, [heard(T0, CELLS[0], (0, 0), (4, 1))])
-    assert gathered.due(T0 + 965_000, bound)[0].strata == [Stratum(50, 50, 4, 1)]
+    assert gathered.due(T0 + 965_000, bound)[0].strata == [Stratum(50, 50, 4, 1, {0: (0, 0, 0, 0)})]
     full = ExposureBound(rollout(Bound.DECLARED, [Ring(name="early", starts_at_ms=T0)]))
     gathered.add(0, T0 + 120_000, [heard(T0 + 60_000, CELLS[0], (10, 90))])
     gathered.add(0, T0 + 1_020_000, [heard(T0 + 60_000, CELLS[0], (0, 0), (4, 1))])
@@ -138,7 +142,7 @@ def test_a_partition_that_said_no_second_word_is_left_out() -> None:
     for partition in (0, 1):
         gathered.add(partition, T0 + 60_000, [heard(T0, CELLS[0], (10, 90))])
     gathered.add(0, T0 + 960_000, [heard(T0, CELLS[0], (0, 0), (4, 1))])
-    assert gathered.due(T0 + 965_000, OFFERED)[0].strata == [Stratum(10, 90, 4, 1)]
+    assert gathered.due(T0 + 965_000, OFFERED)[0].strata == [Stratum(10, 90, 4, 1, {0: (0, 0, 0, 0)})]
 
 
 def test_gathered_strata_survive_a_restart() -> None:

@@ -82,7 +82,7 @@ def test_a_restart_after_every_step_gives_the_same_bytes() -> None:
         restarted.restart()
     assert through.verdicts == restarted.verdicts
     assert {v.rollout for v in through.said()} == {rollout().rollout, "r-2"}
-    mine = [v for v in through.said() if v.rollout == rollout().rollout][-1].evidence.methods[1]
+    mine = [v for v in through.said() if v.rollout == rollout().rollout][-1].evidence.methods[2]
     assert (mine.events_exposed, mine.events_control) == (60, 9)
     assert mine.log10_evidence > 6
 

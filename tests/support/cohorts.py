@@ -85,37 +85,39 @@ class FleetPlan:
     known: float = 1.0
 
 
+Place = tuple[str, int]
+
+
 @dataclass
 class _Partition:
-    control: dict[str, int]
-    exposed: dict[str, int]
+    control: dict[Place, int]
+    exposed: dict[Place, int]
     total: int = 0
     watermark: int = 0
-    told: dict[str, tuple[int, int]] = field(default_factory=dict)
+    told: dict[Place, tuple[int, int]] = field(default_factory=dict)
 
 
 def simulate(plan: FleetPlan) -> Iterator[Step]:
     """Yield the steps of a fleet, four a second for each partition, in the order of a live log."""
     rng = np.random.default_rng(plan.seed)
-    size = plan.devices // plan.partitions // len(plan.cells)
-    parts = [_Partition(dict.fromkeys(plan.cells, size), dict.fromkeys(plan.cells, 0)) for _ in range(plan.partitions)]
+    places = [(cell, tenant) for cell in plan.cells for tenant in range(plan.tenants)]
+    size = plan.devices // plan.partitions // len(places)
+    parts = [_Partition(dict.fromkeys(places, size), dict.fromkeys(places, 0)) for _ in range(plan.partitions)]
     for tick in range(1, plan.seconds * 4 + 1):
         now = T0 + tick * 250
         for number, part in enumerate(parts):
             crashes: list[FirstCrash] = []
-            for cell in plan.cells:
-                moved = int(rng.binomial(part.control[cell], 1 - math.exp(-0.25 / plan.spread_seconds)))
-                part.control[cell] -= moved
-                part.exposed[cell] += moved
+            for place in places:
+                moved = int(rng.binomial(part.control[place], 1 - math.exp(-0.25 / plan.spread_seconds)))
+                part.control[place] -= moved
+                part.exposed[place] += moved
                 for arm, counts, rate in ((1, part.exposed, plan.ratio), (0, part.control, 1.0)):
-                    died = int(rng.binomial(counts[cell], 1 - math.exp(-0.25 * plan.background * rate)))
-                    counts[cell] -= died
-                    for _ in range(died):
-                        tenant = int(rng.integers(plan.tenants))
-                        crashes.append(crash(now - int(rng.integers(0, 250)), arm, cell, tenant))
+                    died = int(rng.binomial(counts[place], 1 - math.exp(-0.25 * plan.background * rate)))
+                    counts[place] -= died
+                    crashes += [crash(now - int(rng.integers(0, 250)), arm, *place) for _ in range(died)]
             part.total += len(crashes)
-            told = {cell: (int(part.exposed[cell] * plan.known), part.control[cell]) for cell in plan.cells}
-            rows = [AtRisk(cell, 0, *told[cell]) for cell in plan.cells if told[cell] != part.told.get(cell)]
+            told = {place: (int(part.exposed[place] * plan.known), part.control[place]) for place in places}
+            rows = [AtRisk(*place, *told[place]) for place in places if told[place] != part.told.get(place)]
             part.told = told
             since, part.watermark = part.watermark, now
             said = window(
@@ -206,17 +208,13 @@ class Harness:
         return verdict_decoder.decode(self.verdicts[-1])
 
 
-def steady(exposed: int = 1000, control: int = 9000, partition: int = 0) -> Step:
-    """Return a partition's first step, naming the counts of one cell."""
-    return step(
-        partition,
-        0,
-        T0 + 250,
-        window(full=True, at_risk=[AtRisk(CELLS[0], 0, exposed, control)], exposed_total=exposed),
-    )
+def steady(exposed: int = 1000, control: int = 9000, partition: int = 0, tenants: int = 8) -> Step:
+    """Return a partition's first step, naming the counts of one cell, the same for each tenant."""
+    rows = [AtRisk(CELLS[0], tenant, exposed // tenants, control // tenants) for tenant in range(tenants)]
+    return step(partition, 0, T0 + 250, window(full=True, at_risk=rows, exposed_total=exposed))
 
 
-def crashes(count: int, number: int = 1, since_ms: int = T0 + 250, exposed: int = 1, tenants: int = 3) -> Step:
+def crashes(count: int, number: int = 1, since_ms: int = T0 + 250, exposed: int = 1, tenants: int = 8) -> Step:
     """Return the step after `since_ms` of partition 0 with some crashes."""
     found = [crash(since_ms + 5 + i, exposed, CELLS[0], i % tenants) for i in range(count)]
     return step(0, since_ms, since_ms + 250, window(crashes=found, crash_total=number - 1 + count, exposed_total=1000))

@@ -1,0 +1,194 @@
+"""Exposed device-time of one rollout: what the baseline compares, what a later rollout will compare with, and the gate.
+
+Kept by the tracker, fed with the counts at risk as event time moves on. Invariant: for evidence of harm device-time is
+an upper bound, for evidence of health it is what is known for sure.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from detectors.age import AgeWatch, AgeWatchState
+from detectors.baseline import WINDOWS, PastRollout, age_window
+from detectors.counts import CohortCounts
+from detectors.exposure import ExposureBound, ring_of
+from detectors.gate import AgeNeed, Gate, GateAnswer, GateState
+from detectors.gate_cell import HarmBound
+from detectors.policy import Policy
+from ingest.windows import BootBand, Recency
+
+_MINUTE_MS: Final = 60_000
+_DAY_MS: Final = 86_400_000.0
+# Time between two looks beyond which nobody knows whether the devices were there: no device-time for health.
+_SURE_MS_MAX: Final = 120_000
+# Fields of a cell's text that are margins of their own.
+_FIELDS: Final = {"family": 0, "form": 1, "boot": 3}
+
+
+class DeviceTimeState(msgspec.Struct, kw_only=True):
+    """What `DeviceTime.snapshot` gives: enough to go on bit for bit."""
+
+    gate: GateState
+    age: AgeWatchState
+    looked_ms: int
+    gated_ms: int
+    crashes: dict[int, list[int]]
+    seconds: dict[int, list[float]]
+
+
+def margins_of_cell(cell: str) -> tuple[str, ...]:
+    """Return the margins that a cell's text tells by itself.
+
+    Example:
+        >>> margins_of_cell("22631|laptop|early|old|recent")
+        ('family=22631', 'form=laptop', 'boot=old')
+        >>> margins_of_cell("*|*|*|day|recent")
+        ('boot=day',)
+    """
+    fields = cell.split("|")
+    named = ((name, fields[place]) for name, place in _FIELDS.items() if place < len(fields))
+    return tuple(f"{name}={text}" for name, text in named if text not in ("*", ""))
+
+
+class DeviceTime:
+    """Adds up device-time and asks the gate.
+
+    Attributes:
+        gate: every margin cell's evidence of health.
+        age: what the update has been through.
+    """
+
+    def __init__(self, policy: Policy, origin_ms: int) -> None:
+        terms = policy.gate
+        self.gate = Gate(
+            HarmBound(ratio=terms.ratio, excess_per_device_day=terms.excess_per_device_day),
+            terms.alpha,
+            AgeNeed(boots=terms.boots_least, wakes=terms.wakes_least, hours=terms.latency_hours),
+        )
+        self.age = AgeWatch()
+        self._share_least = terms.share_least
+        self._origin_ms = origin_ms
+        self._looked_ms = 0
+        self._gated_ms = 0
+        self._crashes: dict[int, list[int]] = {}
+        self._seconds: dict[int, list[float]] = {}
+
+    def window(self, at_ms: int) -> int:
+        """Return the rollout's age window at an event time."""
+        return age_window(max(0, at_ms - self._origin_ms) / 1000.0)
+
+    def look(self, at_ms: int, counts: CohortCounts) -> float:
+        """Add the time since the last look, before the counts change; return it in seconds."""
+        elapsed_ms = max(0, at_ms - self._looked_ms) if self._looked_ms else 0
+        self._looked_ms = max(self._looked_ms, at_ms)
+        if not elapsed_ms or not counts.cells:
+            return 0.0
+        sure = min(elapsed_ms, _SURE_MS_MAX) / 1000.0
+        window = self.window(at_ms)
+        for group, known in counts.known_by_group().items():
+            self._seconds.setdefault(group, [0.0] * WINDOWS)[window] += known * sure
+        if at_ms // _MINUTE_MS != self._gated_ms // _MINUTE_MS:
+            lasted_ms = min(at_ms - self._gated_ms, _SURE_MS_MAX) if self._gated_ms else 0
+            self._gated_ms = at_ms
+            self._expose(at_ms, counts, lasted_ms / _DAY_MS)
+        return elapsed_ms / 1000.0
+
+    def _expose(self, at_ms: int, counts: CohortCounts, days: float) -> None:
+        """Tell the gate of a minute: every margin's known exposed device-days, by tenant group."""
+        table = counts.known_by_cell()
+        sums: dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
+        fresh = stale = 0
+        for cell, row in zip(counts.cells, table, strict=True):
+            known = int(row.sum())
+            if not known:
+                continue
+            fields = cell.split("|")
+            fresh += known if BootBand.FRESH in fields[3:4] else 0
+            stale += known if Recency.STALE in fields[4:5] else 0
+            for name in margins_of_cell(cell):
+                sums[name] = sums[name] + row if name in sums else row
+        for name in counts.margins.names:
+            sums[name] = counts.margins.known(name)
+        for name, row in sums.items() if days else ():
+            for group in np.flatnonzero(row).tolist():
+                self.gate.expose(name, group, float(row[group]) * days)
+        self.age.look(at_ms, exposed_total=counts.exposed_total, fresh=fresh, stale=stale, at_risk=counts.known_total)
+
+    def crashed(self, at_ms: int, group: int) -> None:
+        """Note an exposed crash that was scored."""
+        self._crashes.setdefault(group, [0] * WINDOWS)[self.window(at_ms)] += 1
+
+    def as_past(self) -> PastRollout | None:
+        """Return what a later rollout of the product may compare with; None where nobody was exposed."""
+        groups = {
+            group: (tuple(self._crashes.get(group, [0] * WINDOWS)), tuple(self._seconds.get(group, [0.0] * WINDOWS)))
+            for group in sorted({*self._crashes, *self._seconds})
+        }
+        if not any(any(lasted) for _, lasted in groups.values()):
+            return None
+        crashes = tuple(sum(told[window] for told, _ in groups.values()) for window in range(WINDOWS))
+        seconds = tuple(sum(lasted[window] for _, lasted in groups.values()) for window in range(WINDOWS))
+        return PastRollout(crashes, seconds, groups)
+
+    def ask(
+        self, at_ms: int, counts: CohortCounts, bound: ExposureBound, trusted: list[int], *, leave_one_out: bool
+    ) -> GateAnswer:
+        """Ask the gate for the cells of the next ring, as the fleet now is."""
+        return self.gate.ask(
+            next_ring(counts, bound, at_ms, self._share_least),
+            self.age.coverage(),
+            exposed_now=_exposed_now(counts),
+            trusted=trusted,
+            leave_one_out=leave_one_out,
+        )
+
+    def snapshot(self) -> DeviceTimeState:
+        """Return the state; `load` of it goes on bit for bit."""
+        return DeviceTimeState(
+            gate=self.gate.snapshot(),
+            age=self.age.snapshot(),
+            looked_ms=self._looked_ms,
+            gated_ms=self._gated_ms,
+            crashes=self._crashes,
+            seconds=self._seconds,
+        )
+
+    def load(self, state: DeviceTimeState) -> None:
+        """Take up a state; what counts as harm stays as it was when the evidence was gathered."""
+        self.gate, self.age = Gate.restore(state.gate), AgeWatch.restore(state.age)
+        self._looked_ms, self._gated_ms = state.looked_ms, state.gated_ms
+        self._crashes, self._seconds = state.crashes, state.seconds
+
+
+def next_ring(counts: CohortCounts, bound: ExposureBound, at_ms: int, share_least: float) -> Mapping[str, float]:
+    """Return the margin cells of the next ring with their share of its devices.
+
+    The next ring is the first declared one whose push has not begun; where none is left or none was declared, it is
+    everybody who is not exposed yet. Builds and models are those of all control devices: counts of them are not kept by
+    ring. Cells below `share_least` are left out, but never all of one field.
+    """
+    ring = bound.next_ring(at_ms)
+    control = counts.control_by_cell()
+    sums: dict[str, float] = {}
+    total = 0.0
+    for cell, devices in zip(counts.cells, control.tolist(), strict=True):
+        if devices and (ring is None or ring_of(cell) == ring):
+            total += devices
+            for name in margins_of_cell(cell):
+                sums[name] = sums.get(name, 0.0) + devices
+    shares = {name: devices / total for name, devices in sums.items()}
+    told = {name: both[1] for name, both in counts.margins.totals().items()}
+    for field in ("build=", "model="):
+        some = sum(devices for name, devices in told.items() if name.startswith(field))
+        shares |= {name: devices / some for name, devices in told.items() if name.startswith(field) and devices}
+    return {name: share for name, share in shares.items() if share >= share_least}
+
+
+def _exposed_now(counts: CohortCounts) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for cell, row in zip(counts.cells, counts.known_by_cell().sum(axis=1).tolist(), strict=True):
+        for name in margins_of_cell(cell) if row else ():
+            sums[name] = sums.get(name, 0.0) + row
+    return sums | {name: float(both[0]) for name, both in counts.margins.totals().items() if both[0]}

@@ -1,0 +1,157 @@
+"""One rollout's evidence from crashes: rate ratio over all cells and margins, new signatures, and what rivals explain.
+
+Between the tracker, which knows the wire, and the methods, which know numbers: one batch of crashes with their shares
+goes in, the evidence after each of them comes out. Every array has 33 columns where a tenant group may be left out.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from detectors.counts import Shares
+from detectors.delay import DelayCorrection, DelayCorrectionState, DelayHistory, corrected
+from detectors.interval import Interval, RatioEstimate, RatioState
+from detectors.margins import MarginEvents, MarginRatios, MarginRatiosState
+from detectors.novelty import Novelty, NoveltyState
+from detectors.ratio_bounds import RatioBounds, RatioBoundsState
+from detectors.sequential import Floats, RateRatio, RateRatioState
+from detectors.tenants import NOBODY, Flags, Numbers
+
+
+class Crashes(NamedTuple):
+    """First crashes of one step that are evidence, in order of arrival.
+
+    Attributes:
+        exposed: shape (n,).
+        group: tenant groups, shape (n,).
+        shares: exposed shares at risk at each.
+        margins: the margins each device belongs to.
+        signatures: version-free signatures.
+        new: shape (n, 33): whether the signature is new to the rollout, by row.
+        delay_seconds: from each crash to its arrival, shape (n,).
+    """
+
+    exposed: Flags
+    group: Numbers
+    shares: Shares
+    margins: Sequence[tuple[str, ...]]
+    signatures: Sequence[str]
+    new: Flags
+    delay_seconds: Floats
+
+
+class CrashEvidenceState(msgspec.Struct, kw_only=True):
+    """What `CrashEvidence.snapshot` gives: enough to go on bit for bit."""
+
+    rate: MarginRatiosState
+    novelty: NoveltyState
+    marginal: RateRatioState
+    marginal_bounds: RatioBoundsState
+    own_bounds: RatioBoundsState
+    telling: int
+    delay: DelayCorrectionState
+    upper: RatioState
+    known: RatioState
+
+
+class CrashEvidence:
+    """Scores crashes by every method that lives on them.
+
+    Attributes:
+        rate: rate ratio, all cells and margins.
+        novelty: the same of new signatures.
+        marginal: the raw rate ratio over cells that rivals don't split: what the crashes look like, taken alone.
+        telling: crashes that could tell the rollout from its rivals.
+    """
+
+    def __init__(self, tolerated_ratio: float, floor: float) -> None:
+        self.rate = MarginRatios(tolerated_ratio, floor)
+        self.novelty = Novelty(tolerated_ratio, floor)
+        self.marginal = RateRatio(tolerated_ratio)
+        self.marginal_bounds, self.own_bounds = RatioBounds(), RatioBounds()
+        self.telling = 0
+        self._delay = DelayCorrection()
+        self._upper, self._known = RatioEstimate(), RatioEstimate()
+        self._interval: tuple[int, Interval, Interval] | None = None
+
+    def score(self, crashes: Crashes, history: DelayHistory) -> tuple[Floats, Floats]:
+        """Score crashes; return the log evidence of rate ratio and new signatures after each, shapes (n, 33)."""
+        x, shares = crashes.exposed, crashes.shares
+        factor = self._factors(crashes, history)
+        upper = corrected(shares.upper, factor[:, None])
+        marginal = corrected(shares.marginal, factor)
+        rate = self.rate.update(x, upper, crashes.group, _by_margin(crashes.margins, upper))
+        novel = self.novelty.update(x, upper, crashes.group, crashes.new, crashes.signatures)
+        self.marginal.update(x, marginal)
+        # What was known of a share may exceed its corrected bound by nothing: the factor is never below 1.
+        low, own = np.minimum(shares.known, marginal), np.minimum(shares.known, upper[:, NOBODY])
+        self.marginal_bounds.update(x, marginal, low)
+        self.own_bounds.update(x, upper[:, NOBODY], own)
+        self.telling += int(np.count_nonzero((own >= 1e-3) & (upper[:, NOBODY] <= 1 - 1e-3)))
+        self._upper.add(x, upper[:, NOBODY])
+        self._known.add(x, shares.known)
+        return rate, novel
+
+    def _factors(self, crashes: Crashes, history: DelayHistory) -> Floats:
+        factors = np.ones(len(crashes.exposed))
+        for place, (exposed, delay) in enumerate(
+            zip(crashes.exposed.tolist(), crashes.delay_seconds.tolist(), strict=True)
+        ):
+            factors[place] = self._delay.factor(history, delay)
+            if exposed:
+                self._delay.add(delay)
+        return factors
+
+    def intervals(self) -> tuple[Interval, Interval]:
+        """Return the rate ratio's interval by the shares' upper bounds, and by what was known of them."""
+        events = self._upper.events
+        if self._interval is None or self._interval[0] != events:
+            self._interval = events, self._upper.interval(), self._known.interval()
+        return self._interval[1], self._interval[2]
+
+    @property
+    def events(self) -> int:
+        """How many crashes were scored."""
+        return self._upper.events
+
+    def snapshot(self) -> CrashEvidenceState:
+        """Return the state; `restore` of it goes on bit for bit."""
+        return CrashEvidenceState(
+            rate=self.rate.snapshot(),
+            novelty=self.novelty.snapshot(),
+            marginal=self.marginal.snapshot(),
+            marginal_bounds=self.marginal_bounds.snapshot(),
+            own_bounds=self.own_bounds.snapshot(),
+            telling=self.telling,
+            delay=self._delay.snapshot(),
+            upper=self._upper.snapshot(),
+            known=self._known.snapshot(),
+        )
+
+    @classmethod
+    def restore(cls, state: CrashEvidenceState) -> "CrashEvidence":
+        """Build what `state` was taken from."""
+        evidence = cls(state.rate.pooled.tolerated_ratio, state.rate.pooled.floor)
+        evidence.rate = MarginRatios.restore(state.rate)
+        evidence.novelty = Novelty.restore(state.novelty)
+        evidence.marginal = RateRatio.restore(state.marginal)
+        evidence.marginal_bounds = RatioBounds.restore(state.marginal_bounds)
+        evidence.own_bounds = RatioBounds.restore(state.own_bounds)
+        evidence.telling = state.telling
+        evidence._delay = DelayCorrection.restore(state.delay)
+        evidence._upper, evidence._known = RatioEstimate.restore(state.upper), RatioEstimate.restore(state.known)
+        return evidence
+
+
+def _by_margin(margins: Sequence[tuple[str, ...]], upper: Floats) -> list[MarginEvents]:
+    places: dict[str, list[int]] = {}
+    for place, names in enumerate(margins):
+        for name in names:
+            places.setdefault(name, []).append(place)
+    found = []
+    for name, chosen in places.items():
+        where = np.array(chosen, dtype=np.int64)
+        found.append(MarginEvents(name, where, upper[where]))
+    return found

@@ -1,0 +1,182 @@
+"""The rollouts under watch: who is taken in, what each is granted and compared with, and what is kept of those gone.
+
+Between the stage, which orders records, and the trackers, which hold evidence. Invariants: bounded; a rollout that was
+closed is not watched again by a late window; a grant is fixed when the rollout starts.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from detectors.baseline import PastRollout
+from detectors.drill import is_drill
+from detectors.merge import PartitionState
+from detectors.online_fdr import BudgetLimits, Budgets, BudgetsState
+from detectors.policy import Policies, Policy
+from detectors.shared import Shared, SharedState
+from detectors.tracker import Tracker
+from detectors.tracker_state import TrackerState
+from ingest.events import product_key
+from ingest.rollouts import Rollout
+from ingest.windows import CohortWindow
+
+ROLLOUTS_MAX: Final = 1024
+_CLOSED_MAX: Final = 4096
+_PAST_MAX: Final = 100
+_PAST_AGE_MS: Final = 24 * 3_600_000
+# Who pays for a rollout of which nothing but windows is known.
+_NOBODY_KNOWN: Final = "(unknown)"
+
+
+class WatchlistState(msgspec.Struct, kw_only=True):
+    """What `Watchlist.snapshot` gives; trackers have chunks of their own.
+
+    Attributes:
+        past: product to its past rollouts.
+        closed: rollouts that are over, oldest first.
+        budgets: what rollouts were granted.
+        shared: what rollouts know together.
+    """
+
+    past: dict[str, list[PastRollout]]
+    closed: list[str]
+    budgets: BudgetsState
+    shared: SharedState
+
+
+class Watchlist(Mapping[str, Tracker]):
+    """Trackers by rollout.
+
+    Args:
+        policies: what evidence is enough for what.
+        silence_seconds: the overdue time grouping works with.
+
+    Attributes:
+        shared: what rollouts know together.
+    """
+
+    def __init__(self, policies: Policies, silence_seconds: float) -> None:
+        self._policies = policies
+        self._silence_seconds = silence_seconds
+        self._trackers: dict[str, Tracker] = {}
+        self._past: dict[str, list[PastRollout]] = {}
+        self._closed: dict[str, None] = {}
+        self._budgets = Budgets(_limits(policies.default))
+        self.shared = Shared()
+
+    def __getitem__(self, rollout: str) -> Tracker:
+        return self._trackers[rollout]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._trackers)
+
+    def __len__(self) -> int:
+        return len(self._trackers)
+
+    def over(self, rollout: str) -> bool:
+        """Tell whether a rollout was closed."""
+        return rollout in self._closed
+
+    def least_needed(self) -> str | None:
+        """Return the rollout that has to make room for another one; None while there is room."""
+        if len(self._trackers) < ROLLOUTS_MAX:
+            return None
+        return min(self._trackers.values(), key=lambda one: (one.idle_since_ms, one.rollout)).rollout
+
+    def watch(self, first: Rollout | CohortWindow, parts: Sequence[PartitionState], merged_ms: int) -> Tracker:
+        """Take a rollout in.
+
+        Args:
+            first: its declaration, or the window that names it first.
+            parts: what is known of the device partitions.
+            merged_ms: event time.
+        """
+        if isinstance(first, Rollout):
+            self._closed.pop(first.rollout, None)
+        policy = self._policies.for_product(first.vendor, first.product)
+        tracker = self._trackers[first.rollout] = Tracker(
+            first,
+            policy,
+            self._silence_seconds,
+            self._past_of(first.vendor, first.product, merged_ms),
+            [one.live for one in parts],
+            [not one.gap_ms or first.origin_ms >= one.gap_ms for one in parts],
+            alpha=self._alpha(first, policy),
+            shared=self.shared,
+        )
+        return tracker
+
+    def declare(self, tracker: Tracker, rollout: Rollout) -> None:
+        """Take a later word on a watched rollout: what was discovered and is declared now has the larger grant."""
+        tracker.declare(rollout)
+        tracker.alpha = max(tracker.alpha, self._alpha(rollout, tracker.policy))
+
+    def _alpha(self, first: Rollout | CohortWindow, policy: Policy) -> float:
+        """Return the risk of a false kill that a rollout may take, from the budget that pays for it."""
+        if is_drill(first.vendor, first.product):
+            # It has to be killed, every day: no false kill, and nobody's budget.
+            return policy.alpha_kill
+        # One that only a window names was declared by nobody, and who revealed it is not known here.
+        payer = first.discovered_by if isinstance(first, Rollout) else _NOBODY_KNOWN
+        return self._budgets.grant(first.rollout, first.origin_ms, payer, policy.alpha_kill)
+
+    def _past_of(self, vendor: str, product: str, merged_ms: int) -> list[PastRollout]:
+        past = list(self._past.get(product_key(vendor, product), []))
+        for tracker in self._trackers.values():
+            old = merged_ms - tracker.origin_ms >= _PAST_AGE_MS
+            if old and (tracker.vendor, tracker.product) == (vendor, product):
+                told = tracker.as_past()
+                past += [told] if told is not None else []
+        return past[-_PAST_MAX:]
+
+    def close(self, rollout: str) -> None:
+        """End a rollout's watch, and keep what later ones compare with."""
+        self._closed[rollout] = None
+        while len(self._closed) > _CLOSED_MAX:
+            del self._closed[next(iter(self._closed))]
+        tracker = self._trackers.pop(rollout, None)
+        told = tracker.as_past() if tracker is not None else None
+        if tracker is not None and told is not None:
+            past = self._past.setdefault(product_key(tracker.vendor, tracker.product), [])
+            past.append(told)
+            del past[:-_PAST_MAX]
+
+    def shaken(self, tracker: Tracker, at_ms: int) -> bool:
+        """Tell whether the controls of another product's rollout crash in a wave now."""
+        return any(
+            (other.vendor, other.product) != (tracker.vendor, tracker.product)
+            and not is_drill(other.vendor, other.product)
+            and other.in_shock(at_ms)
+            for other in self._trackers.values()
+        )
+
+    def snapshot(self) -> WatchlistState:
+        """Return the state; `load` takes it up."""
+        return WatchlistState(
+            past=self._past,
+            closed=list(self._closed),
+            budgets=self._budgets.snapshot(),
+            shared=self.shared.snapshot(),
+        )
+
+    def load(self, state: WatchlistState) -> None:
+        """Take up a state, before any tracker's."""
+        self._past, self._closed = state.past, dict.fromkeys(state.closed)
+        self._budgets = Budgets.restore(state.budgets, _limits(self._policies.default))
+        self.shared = Shared.restore(state.shared)
+
+    def restore(self, state: TrackerState) -> Tracker:
+        """Take a tracker up where its state stands, with today's policy."""
+        policy = self._policies.for_product(state.vendor, state.product)
+        tracker = Tracker.restore(state, policy, self._silence_seconds, self.shared)
+        self._trackers[state.rollout] = tracker
+        return tracker
+
+
+def _limits(policy: Policy) -> BudgetLimits:
+    return BudgetLimits(
+        alpha_kill=policy.alpha_kill,
+        false_kills_per_year=policy.false_kills_per_year,
+        tenant_false_kills_per_year=policy.tenant_false_kills_per_year,
+    )
