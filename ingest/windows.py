@@ -9,6 +9,7 @@ ignores them, and a step whose `since_ms` is not the watermark the reader holds 
 A cell is written as text, `family|form factor|ring|boot band|recency` (`22631|laptop|early|day|recent`), so that
 partitions need not share numbers. A sixth field names the rival rollouts that its devices are exposed to, in order of
 their names (`22631|laptop|early|day|recent|r-ab12+r-cd34`); a device that is exposed to none is in a cell without it.
+A partition splits cells only by rollouts that some device of its own is on as well.
 Rows are arrays on the wire, to keep a window small; a field that a release adds is appended with a default, which older
 readers ignore and older records lack.
 """

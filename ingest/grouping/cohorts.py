@@ -199,7 +199,7 @@ class Cohorts:
             exposed |= self._exposed_bits[one]
         return members, exposed
 
-    def splits(self, era: Era, updates: npt.NDArray[np.uint16], exposed: Bits) -> npt.NDArray[np.int64]:
+    def splits(self, era: Era, updates: npt.NDArray[np.uint16], exposed: Bits) -> npt.NDArray[np.int16]:
         """Return by which of an era's rivals each device's cell is split: a number from 0 to 3, shape (n,).
 
         Args:
@@ -207,12 +207,12 @@ class Cohorts:
             updates: each device's updates, shape (n, any).
             exposed: of which watched rollouts that is the very update, shape (n,).
         """
-        found = np.zeros(len(updates), np.int64)
+        found = np.zeros(len(updates), np.int16)
         for bit, rival in enumerate(era.rivals):
             watched = self.watched.get(rival.rollout)
             # Former rivals of earlier eras have no bit any more.
             on = (updates == rival.update).any(axis=1) if watched is None else (exposed & watched.mask) != 0
-            found |= on.astype(np.int64) << bit
+            found[on] += 1 << bit
         return found
 
     def bases(self, rows: Rows) -> Places:
@@ -311,7 +311,7 @@ class Cohorts:
                 self.margins.count(one.product, rows, places, one.margins, meet=not one.resumed)
             if one.era.rivals:
                 places = one.era.split(places, self.splits(one.era, rows["update"], exposed))
-            one.table += np.bincount(places + 1, minlength=len(one.table) + 1)[1:]
+            one.table += counted_at(places, len(one.table))
             one.exposed_total += one.exposed_in(exposed)
 
     def _count_strata(self, rows: Rows, members: Bits, counted: list[Watched], minutes: Minutes) -> None:
@@ -354,6 +354,12 @@ class Cohorts:
         """Return the margins that were counted for a full window, once; nothing otherwise."""
         tables, watched.margins = watched.margins, None
         return [] if tables is None else self.margins.said(watched.product, tables)
+
+
+def counted_at(places: Places, size: int) -> Table:
+    """Return how many devices there are at each place, shape (size,); -1 is nowhere."""
+    table: Table = np.bincount(np.add(places, 1, dtype=np.intp), minlength=size + 1)[1:]
+    return table
 
 
 def scan(fleet: Fleet) -> Iterator[Rows]:

@@ -22,7 +22,7 @@ from ingest.windows import MarginRisk
 
 MARGINS_MAX = 64
 OTHER: Final = "other"
-_OTHER, _UNMET = MARGINS_MAX, 255
+_OTHER, _UNMET = MARGINS_MAX, -1
 _WITHIN = GROUPS * 2  # places within one margin: tenant group and arm
 TABLE = (MARGINS_MAX + 1) * _WITHIN
 _FIELDS = {"build": "os_build", "model": "model"}
@@ -47,7 +47,7 @@ class Kept:
             numbers: at most 64.
         """
         self._texts = texts
-        self._index = np.zeros(0, np.uint8)
+        self._index = np.zeros(0, np.int16)
         self.numbers: list[int] = []
         self._grow()
         for number in numbers[:MARGINS_MAX]:
@@ -64,12 +64,9 @@ class Kept:
         found = self._index[numbers]
         unmet = found == _UNMET
         if unmet.any():
-            if meet:
-                for number in np.unique(numbers[unmet]).tolist():
-                    self._take(number)
-                found = self._index[numbers]
-            else:
-                found[unmet] = _OTHER
+            for number in np.unique(numbers[unmet]).tolist() if meet else ():
+                self._take(number)
+            found[unmet] = self._index[numbers[unmet]] if meet else _OTHER
         return found
 
     def text(self, margin: int) -> str:
@@ -87,7 +84,7 @@ class Kept:
     def _grow(self) -> None:
         size = len(self._texts)
         if size > len(self._index):
-            grown = np.full(-(-size // 256) * 256, _UNMET, np.uint8)
+            grown = np.full(-(-size // 256) * 256, _UNMET, np.int16)
             grown[: len(self._index)] = self._index
             grown[0] = _OTHER
             self._index = grown
@@ -111,12 +108,14 @@ class Margins:
             tables: by name (`build`, `model`), shape (TABLE,) each.
             meet: whether builds and models not seen before may be kept apart from now on.
         """
-        at_risk = np.flatnonzero(places >= 0)
-        if len(at_risk) == 0:
+        at_risk = places >= 0
+        if not at_risk.any():
             return
-        within = places[at_risk] & (_WITHIN - 1)
+        whole = bool(at_risk.all())
+        within = (places if whole else places[at_risk]) & (_WITHIN - 1)
         for name, kept in self._of(product).items():
-            margin = kept.places(rows[_FIELDS[name]][at_risk], meet).astype(np.int64)
+            numbers = rows[_FIELDS[name]]
+            margin = kept.places(numbers if whole else numbers[at_risk], meet)
             margin *= _WITHIN
             margin += within
             tables[name] += np.bincount(margin, minlength=TABLE)

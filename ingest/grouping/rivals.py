@@ -30,7 +30,7 @@ _FINE = CELLS_MAX + SPLITS * TIMES
 _NUMBERS = _FINE + BASE_CELLS_MAX - TIMES
 SPLIT_PLACES = _NUMBERS * GROUPS * 2
 
-Splits = npt.NDArray[np.int64]
+Splits = npt.NDArray[np.int16]
 Numbers = npt.NDArray[Any]
 
 
@@ -76,6 +76,9 @@ class Era:
         self.rivals = tuple(sorted(rivals))
         self.fine: list[int] = []
         self._number = np.full(CELLS_MAX * (SPLITS + 1) if self.rivals else 0, -1, np.int16)
+        self._suffixes = [self._suffix(split) for split in range(SPLITS + 1)]
+        # Of split cells, by number: made once, for a window names hundreds of rows four times a second.
+        self._texts = [cells.texts[time] + suffix for suffix in self._suffixes[1:] for time in range(TIMES)]
         for code in fine:
             self._take(code)
 
@@ -96,13 +99,15 @@ class Era:
             cells: numbers of whole cells, shape (n,), none negative.
             splits: 0 to 3 each, shape (n,).
         """
-        code = cells.astype(np.int64) * (SPLITS + 1) + splits
+        code = cells * (SPLITS + 1) + splits
         number = self._number[code]
-        unmet = (number < 0) & (splits > 0)
+        whole = splits == 0
+        number[whole] = cells[whole]
+        unmet = number < 0
         if unmet.any():
             self._meet(np.unique(code[unmet]).tolist())
-            number = self._number[code]
-        return np.where(splits > 0, number, cells)
+            number[unmet] = self._number[code[unmet]]
+        return number
 
     def split(self, places: Numbers, splits: Splits) -> Numbers:
         """Return places with their cells split; -1 (not at risk) stays -1.
@@ -114,21 +119,19 @@ class Era:
         concerned = np.flatnonzero((places >= 0) & (splits > 0))
         if len(concerned) == 0:
             return places
-        moved = places.astype(np.int32)
-        some = moved[concerned]
-        moved[concerned] = (self.numbers(some >> 6, splits[concerned]).astype(np.int32) << 6) + (some & 63)
-        return moved
+        if len(concerned) < len(places):
+            moved = places.copy()
+            moved[concerned] = self._moved(places[concerned], splits[concerned])
+            return moved
+        return self._moved(places, splits)
+
+    def _moved(self, places: Numbers, splits: Splits) -> Numbers:
+        # The highest place of all fits 16 bits.
+        return (self.numbers(places >> 6, splits) << 6) + (places & 63)
 
     def text(self, number: int) -> str:
         """Return the text of a cell by its number."""
-        texts = self._cells.texts
-        if number < _COARSE:
-            return texts[number]
-        if number < _FINE:
-            split, cell = divmod(number - _COARSE, TIMES)
-            return texts[cell] + self._suffix(split + 1)
-        cell, split = divmod(self.fine[number - _FINE], SPLITS + 1)
-        return texts[cell] + self._suffix(split)
+        return self._cells.texts[number] if number < _COARSE else self._texts[number - _COARSE]
 
     def state(self) -> EraState:
         """Return the era for a snapshot."""
@@ -149,6 +152,8 @@ class Era:
     def _take(self, code: int) -> None:
         self._number[code] = _FINE + len(self.fine)
         self.fine.append(code)
+        cell, split = divmod(code, SPLITS + 1)
+        self._texts.append(self._cells.texts[cell] + self._suffixes[split])
 
 
 def era_of(state: EraState, cells: Cells) -> Era:

@@ -39,7 +39,7 @@ class Minute:
             places: each device's place in them, -1 where it is not at risk, shape (n,).
         """
         table = self.tables.setdefault(rollout, (era, np.zeros(era.places, np.int64)))[1]
-        table += np.bincount(places + 1, minlength=len(table) + 1)[1:]
+        table += np.bincount(np.add(places, 1, dtype=np.intp), minlength=len(table) + 1)[1:]
 
 
 class Minutes:

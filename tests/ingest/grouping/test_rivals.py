@@ -227,3 +227,39 @@ def test_a_restart_goes_on_with_the_same_rivals_and_cells() -> None:
     assert encoder.encode(ends[0]) == encoder.encode(ends[1])
     assert len(ends[0].crashes) == 4
     assert [crash.cell.count("|") for crash in ends[0].crashes] == [4, 5, 5, 4]
+
+
+def test_both_words_of_a_stratum_and_a_late_crash_go_by_the_rivals_of_their_time() -> None:
+    """Rivals come after five minutes and go after eighteen: what was at risk in some cells is silent in the same."""
+    bench = Bench()
+    world = bench.world
+    bench.tick(T0 - MINUTE)
+    bench.tick(T0)
+    mine = begin(bench, PRODUCT, NEW)
+    panel = begin(bench, "panel", "2", T0 + SECOND)
+    bench.hear([world.offered(d, T0 + SECOND) for d in range(6)], T0 + SECOND)
+    bench.hear([world.check_in(d, T0 + SECOND) for d in range(6, 12)], T0 + SECOND)
+    sizes, silent = dict[int, set[str]](), dict[int, Counter[str]]()
+    crashes = []
+    for second in range(20, 22 * 60 + 1, 20):
+        at_ms = T0 + second * SECOND
+        if second == 5 * 60 + 20:
+            bench.hear([world.offered(d, at_ms, "2", "panel") for d in (4, 5, 6)], at_ms)
+        if second == 8 * 60:
+            late = [world.bsod(4, T0 + 3 * MINUTE), world.bsod(5, T0 + 7 * MINUTE), world.bsod(3, T0 + 7 * MINUTE)]
+            bench.give("crashes", encoder.encode(Batch(gateway="g", received_at_ms=at_ms, reports=[*late])))
+        if second == 18 * 60:
+            begin(bench, "panel", "2", closed=True)
+        (step,) = bench.tick(at_ms)
+        for window in (window for window in step.windows if window.rollout == mine):
+            crashes += window.crashes
+            for row in window.heard:
+                sizes.setdefault(row.minute_ms, set()).update([row.cell] if row.exposed + row.control else [])
+                silent.setdefault(row.minute_ms, Counter())[row.cell] += row.silent_exposed + row.silent_control
+    assert [crash.cell.partition("recent")[2] for crash in crashes] == ["", f"|{panel}", ""]
+    assert {cell.count("|") for cell in sizes[T0]} == {4}
+    assert {cell.count("|") for cell in sizes[T0 + 5 * MINUTE]} == {5}
+    assert all(set(+told) <= sizes[minute] for minute, told in silent.items())
+    assert silent[T0].total() == 8, "all but the three heard again and the one that crashed"
+    assert silent[T0 + 5 * MINUTE].total() == 1
+    assert rivals_of(bench, mine) == set()
