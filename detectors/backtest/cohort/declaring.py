@@ -34,7 +34,7 @@ class Watched:
         closed: whether it is closed rather than forgotten then.
         invented_ms: when the liar's device claims to be on it.
         liar: whose invention it is.
-        rivals: other watched rollouts by which its cells are split, by number, and since which minute.
+        rivals: other watched rollouts by which its cells are split, by number, and since which minute in each partition.
     """
 
     update: int
@@ -45,10 +45,10 @@ class Watched:
     closed: bool = False
     invented_ms: int = NEVER
     liar: int = -1
-    rivals: tuple[tuple[int, int], ...] = ()
+    rivals: tuple[tuple[int, Ints], ...] = ()
 
 
-def watched_of(scenario: Scenario, facts: list[Facts], assigned: list[Ints]) -> list[Watched]:
+def watched_of(scenario: Scenario, facts: list[Facts], partitions: int) -> list[Watched]:
     """Return the rollouts under watch in the order in which they were said."""
     found = [_shipped(scenario, number, facts) for number in range(len(scenario.updates))]
     for number, liar in enumerate(scenario.liars):
@@ -56,7 +56,7 @@ def watched_of(scenario: Scenario, facts: list[Facts], assigned: list[Ints]) -> 
             found += _invented(scenario, number)
     found.sort(key=lambda one: one.said_ms)
     _make_room(found)
-    _match(found, assigned)
+    _match(found, facts, partitions)
     return found
 
 
@@ -140,17 +140,25 @@ def _make_room(found: list[Watched]) -> None:
             min(same, key=lambda other: other.record.origin_ms).until_ms = one.said_ms
 
 
-def _match(found: list[Watched], assigned: list[Ints]) -> None:
+def _match(found: list[Watched], facts: list[Facts], partitions: int) -> None:
     """Find each rollout's rivals: the youngest of other products that overlap on devices, from the minute they do."""
     for one in found:
         overlaps = []
         for number, other in enumerate(found):
             if other.product == one.product or INVENTED in (one.update, other.update):
                 continue
-            both = np.maximum(assigned[one.update], assigned[other.update])
-            first = int(both.min(initial=NEVER))
-            if first < NEVER and first < min(one.until_ms, other.until_ms):
-                overlaps.append((other.said_ms, number, (first // MINUTE_MS + 1) * MINUTE_MS))
-        youngest = sorted(overlaps)[-RIVALS_MAX:]
+            since = _meet(one, other, facts, partitions)
+            if since.min() < min(NEVER, one.until_ms, other.until_ms):
+                overlaps.append((other.said_ms, number, since))
+        youngest = sorted(overlaps, key=lambda overlap: overlap[:2])[-RIVALS_MAX:]
         chosen = [(number, since) for _, number, since in youngest]
         one.rivals = tuple(sorted(chosen, key=lambda rival: found[rival[0]].record.rollout))
+
+
+def _meet(one: Watched, other: Watched, facts: list[Facts], partitions: int) -> Ints:
+    """Return by partition the full minute after which a device is known to be exposed to both; shape (partitions,)."""
+    first = np.full(partitions, NEVER, dtype=np.int64)
+    for each in facts:
+        both = np.maximum(each.exposed_ms[one.update], each.exposed_ms[other.update])
+        np.minimum.at(first, each.chunk.partition, both)
+    return np.where(first < NEVER, (first // MINUTE_MS + 1) * MINUTE_MS, NEVER)

@@ -6,7 +6,7 @@ import numpy as np
 
 from detectors.backtest.cohort.crashing import Crasher, Crashes
 from detectors.backtest.cohort.dice import Dice
-from detectors.backtest.cohort.hearing import Moves, Runs, moves_of, runs_of
+from detectors.backtest.cohort.hearing import Moves, Runs, Said, moves_of, runs_of
 from detectors.backtest.cohort.kinds import Kinds
 from detectors.backtest.cohort.listing import listed_ms
 from detectors.backtest.cohort.people import Chunk, People
@@ -15,6 +15,7 @@ from detectors.backtest.cohort.surroundings import Surroundings, ms
 from detectors.backtest.cohort.uptime import NEVER, Lookup, Spans, cut, next_check_in, powered
 from detectors.backtest.draws import Bools, Ints
 from detectors.backtest.scenario import Scenario
+from ingest.grouping.devices import WINDOW
 
 # The backlog of an outage is told within so many seconds after it.
 _BACKLOG_SECONDS = 60.0
@@ -25,6 +26,8 @@ class Facts:
     """A chunk's devices and what is true and known of them.
 
     Attributes:
+        spans: when they run.
+        said: reports beside check-ins and crashes.
         taken: by update, when each device took it and when it ran; shapes (devices,).
         exposed_ms: by update, when grouping counts each device as exposed; `NEVER` for never.
         since_ms: by update, from when on it does, by event time.
@@ -35,13 +38,14 @@ class Facts:
     """
 
     chunk: Chunk
+    spans: Spans
     runs: Runs
     moves: Moves
     taken: list[Taken]
     exposed_ms: list[Ints]
     since_ms: list[Ints]
     harmed: list[Bools]
-    said: list[tuple[Ints, Ints]]
+    said: list[Said]
     crashes: Crashes
     arrives_ms: Ints
     boot_ms: Ints
@@ -66,12 +70,12 @@ class Life:
         boot = np.where(place >= 0, spans.boot_ms[place], crashes.at_ms) if len(spans.device) else crashes.at_ms
         spans = cut(spans, crashes.device, crashes.at_ms, np.maximum(crashes.up_ms, crashes.at_ms + 1))
         lookup = Lookup(spans)
-        taken, harmed = self._undone(taken, crashes, chunk)
+        taken, harmed = self._undone(taken, crashes, lookup, chunk)
         arrives = self._arrivals(crashes, taken, lookup, chunk)
         said, exposed, since = self._known(taken, crashes, arrives, lookup, chunk)
         runs = runs_of(spans, chunk, said)
         moves = moves_of(runs, chunk, scenario.end_ms)
-        return Facts(chunk, runs, moves, taken, exposed, since, harmed, said, crashes, arrives, boot)
+        return Facts(chunk, spans, runs, moves, taken, exposed, since, harmed, said, crashes, arrives, boot)
 
     def _ship(self, spans: Spans, chunk: Chunk) -> tuple[Spans, list[Taken]]:
         scenario, mine = self._scenario, slice(chunk.first, chunk.first + chunk.devices)
@@ -91,16 +95,26 @@ class Life:
             taken.append(Taken(offered, loads, harmed_by))
         return spans, taken
 
-    def _undone(self, taken: list[Taken], crashes: Crashes, chunk: Chunk) -> tuple[list[Taken], list[Bools]]:
-        """Take back what devices that loop could not do, and say whom each update harmed."""
-        down, up = np.full(chunk.devices, NEVER), np.full(chunk.devices, NEVER)
-        loops = np.flatnonzero(crashes.loop)[::-1]
-        down[crashes.device[loops]], up[crashes.device[loops]] = crashes.at_ms[loops], crashes.up_ms[loops]
+    def _undone(
+        self, taken: list[Taken], crashes: Crashes, lookup: Lookup, chunk: Chunk
+    ) -> tuple[list[Taken], list[Bools]]:
+        """Put off what was offered to devices while they were down, and say whom each update harmed.
+
+        Whoever is offered an update at a check-in after a crash escapes its harm at loading; that is one in a hundred
+        thousand pushes.
+        """
         kept, harmed = [], []
         for number, one in enumerate(taken):
-            dead = (one.offered_ms > down) & (one.offered_ms < up)
-            offered = np.where(dead, NEVER, one.offered_ms)
-            kept.append(Taken(offered, np.where(dead, NEVER, one.loads_ms), one.harmed_by))
+            offered, loads = one.offered_ms.copy(), one.loads_ms.copy()
+            down = (offered[crashes.device] >= crashes.at_ms) & (offered[crashes.device] < crashes.up_ms)
+            devices = crashes.device[down]
+            up = lookup.when(devices, crashes.up_ms[down])
+            later = np.where(up < NEVER, next_check_in(chunk.phase_ms[devices], chunk.every_ms, up), NEVER)
+            later[lookup.at(devices, np.minimum(later, NEVER - 1)) < 0] = NEVER
+            offered[devices] = later
+            after = round(self._scenario.updates[number].activation_seconds * 1000)
+            loads[devices] = np.where(later < NEVER, lookup.when(devices, np.minimum(later + after, NEVER)), NEVER)
+            kept.append(Taken(offered, loads, one.harmed_by))
             hit = np.zeros(chunk.devices, dtype=np.bool_)
             hit[crashes.device[crashes.update == number]] = True
             harmed.append(hit & (offered < NEVER))
@@ -118,7 +132,8 @@ class Life:
                 delay += np.where(on, ms(rng.uniform(*plan.crash_delay_seconds, len(device))), 0)
                 off = has & ~on
                 delay += np.where(off, ms(rng.uniform(*plan.control_crash_delay_seconds, len(device))), 0)
-        never = (says >= NEVER) | chunk.unheard[device]
+        # So many check-ins later, grouping takes a number that it has not seen for one that it may have seen.
+        never = (says >= NEVER) | chunk.unheard[device] | (delay >= (WINDOW - 1) * chunk.every_ms)
         return np.where(never, NEVER, self._after_outages(rng, np.where(never, 0, says + delay)))
 
     def _delays(self, rng: np.random.Generator, count: int) -> Ints:
@@ -136,7 +151,7 @@ class Life:
 
     def _known(
         self, taken: list[Taken], crashes: Crashes, arrives_ms: Ints, lookup: Lookup, chunk: Chunk
-    ) -> tuple[list[tuple[Ints, Ints]], list[Ints], list[Ints]]:
+    ) -> tuple[list[Said], list[Ints], list[Ints]]:
         """Return the reports beside check-ins and crashes, and by update when each device is known to be exposed."""
         said, known, since = [], [], []
         for number, (plan, one) in enumerate(zip(self._scenario.updates, taken, strict=True)):
@@ -145,10 +160,10 @@ class Life:
             devices = np.flatnonzero((one.offered_ms < NEVER) & ~chunk.unheard)
             if plan.says_offered:
                 times = one.offered_ms[devices]
-                said.append((devices, times))
                 arrival = self._after_outages(rng, times + self._delays(rng, len(devices)))
                 # What is delayed on a device that never comes up again is never told.
                 told = (arrival == times) | (lookup.when(devices, arrival) < NEVER)
+                said.append(Said(devices[told], times[told], arrival[told]))
                 exposed[devices[told]], from_ms[devices[told]] = arrival[told], times[told]
             self._installed(number, one, crashes, lookup, chunk, said, exposed, from_ms)
             named = (arrives_ms < NEVER) & (one.loads_ms[crashes.device] <= crashes.at_ms)
@@ -167,7 +182,7 @@ class Life:
         crashes: Crashes,
         lookup: Lookup,
         chunk: Chunk,
-        said: list[tuple[Ints, Ints]],
+        said: list[Said],
         exposed: Ints,
         since: Ints,
     ) -> None:
@@ -182,7 +197,7 @@ class Life:
         devices = np.flatnonzero(speaks)
         times = lookup.when(devices, ready[devices])
         devices, times = devices[times < NEVER], times[times < NEVER]
-        said.append((devices, times))
+        said.append(Said(devices, times, times))
         np.minimum.at(exposed, devices, times)
         np.minimum.at(since, devices, times)
         devices = np.flatnonzero((one.loads_ms < NEVER) & ~chunk.unheard)

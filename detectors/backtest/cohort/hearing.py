@@ -6,7 +6,7 @@ just before the minute it moves with, so that a step counts what lies before its
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,14 @@ MINUTE_MS: Final = 60_000
 # Not heard of for 26 hours, or never: counts nowhere.
 ABSENT: Final = -1
 _MINUTE: Final = 60
+
+
+class Said(NamedTuple):
+    """Reports beside check-ins and crashes: who made them when, and when they arrived; shapes (n,)."""
+
+    devices: Ints
+    made_ms: Ints
+    arrives_ms: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +62,13 @@ class Moves:
     state: Ints
 
 
-def runs_of(spans: Spans, chunk: Chunk, said: list[tuple[Ints, Ints]]) -> Runs:
+def runs_of(spans: Spans, chunk: Chunk, said: list[Said]) -> Runs:
     """Return the runs of a chunk's devices.
 
     Args:
         spans: when they run.
         chunk: the devices.
-        said: reports beside the check-ins, as devices and times of the same length.
+        said: reports beside the check-ins; one that comes late still tells when its device was there.
     """
     phase = chunk.phase_ms[spans.device]
     from_ms = next_check_in(phase, chunk.every_ms, spans.start_ms)
@@ -69,12 +77,13 @@ def runs_of(spans: Spans, chunk: Chunk, said: list[tuple[Ints, Ints]]) -> Runs:
     from_ms, to_ms = np.where(checks, from_ms, NEVER), np.where(checks, to_ms, NEVER)
     first, last = from_ms.copy(), np.where(checks, to_ms, -1)
     lookup = Lookup(spans)
-    for devices, times in said:
-        place = lookup.at(devices, times)
+    for devices, made_ms, arrives_ms in said:
+        place = lookup.at(devices, made_ms)
         heard = place >= 0
-        np.minimum.at(first, place[heard], times[heard])
-        np.maximum.at(last, place[heard], times[heard])
-    kept = np.flatnonzero((last >= 0) & ~chunk.unheard[spans.device])
+        np.maximum.at(last, place[heard], made_ms[heard])
+        heard &= arrives_ms == made_ms
+        np.minimum.at(first, place[heard], made_ms[heard])
+    kept = np.flatnonzero((first < NEVER) & ~chunk.unheard[spans.device])
     device, first, last = spans.device[kept], first[kept], last[kept]
     follows = np.concatenate([device[1:] == device[:-1], [False]]) if len(device) else np.zeros(0, dtype=np.bool_)
     after = np.concatenate([first[1:], [NEVER]]) if len(device) else first

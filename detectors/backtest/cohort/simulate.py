@@ -60,7 +60,7 @@ def simulate(
     assigned = assign(scenario, people)
     life = Life(scenario, people, assigned, dice, kinds)
     facts = [life.facts(chunk) for chunk in people.chunks()]
-    watched = watched_of(scenario, facts, assigned)
+    watched = watched_of(scenario, facts, partitions)
     times = _times(scenario, facts, step_seconds)
     world = _World(scenario, people, kinds, times, partitions)
     for one in facts:

@@ -142,14 +142,17 @@ class Counter:
         said = line.facts.said
         if not said:
             return
-        devices = np.concatenate([devices for devices, _ in said])
-        minutes = np.concatenate([times for _, times in said]) // MINUTE_MS
+        devices = np.concatenate([one.devices for one in said])
+        minutes = np.concatenate([one.made_ms for one in said]) // MINUTE_MS
+        in_time = np.concatenate([one.arrives_ms for one in said]) < (minutes + 1) * MINUTE_MS
+        devices, minutes = devices[in_time], minutes[in_time]
         pairs = np.unique((devices << 32) | minutes)
         devices, minutes = pairs >> 32, pairs & 0xFFFF_FFFF
-        other = (minutes - chunk.phase_ms[devices] // MINUTE_MS) % self.classes != 0
-        devices, minutes = devices[other], minutes[other]
         found = line.lookup(devices, (minutes + 1) * MINUTE_MS)
-        there = np.where(found >= 0, place[found], -1) if len(place) else found
+        if len(place) == 0:
+            return
+        checked_in = line.hearing[found] & ((minutes - chunk.phase_ms[devices] // MINUTE_MS) % self.classes == 0)
+        there = np.where((found >= 0) & ~checked_in, place[found], -1)
         kept = there >= 0
         keys = self._slot(devices[kept], minutes[kept], line) * tables.cells.places + there[kept]
         tables.extra.add(keys, np.ones(len(keys), dtype=np.int64))

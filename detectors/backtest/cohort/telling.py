@@ -47,6 +47,11 @@ class _Cursor:
         self._next = end
         return self._places[taken], self._counts[taken]
 
+    def only(self, slot: int) -> tuple[Ints, Ints]:
+        """Return places and counts of a slot, passing over those before it."""
+        self._next = max(self._next, int(np.searchsorted(self._slots, slot)))
+        return self.take(slot)
+
 
 def _by_partition(sums: Sums, size: int, partitions: int) -> list[_Cursor]:
     """Return one cursor a partition, its slots the steps (or minutes)."""
@@ -234,8 +239,8 @@ class Teller:
         size = voice.tables.cells.places
         places, changes = voice.sizes.take(ended - self._first_minute)
         np.add.at(voice.size_counts, places, changes)
-        extra_places, extra = voice.extra.take(ended - self._first_minute)
-        silent_places, silent = voice.silent.take(overdue - self._first_minute)
+        extra_places, extra = voice.extra.only(ended - self._first_minute)
+        silent_places, silent = voice.silent.only(overdue - self._first_minute)
         rows: list[HeardMinute] = []
         if ended >= silence_from:
             kind = ended % self._classes

@@ -88,7 +88,7 @@ class View:
         chunk = facts.chunk
         self.has: Bools = (chunk.versions[self._one.product] >= 0) & ~chunk.unheard
         self.exposed_ms, self.since_ms = self._exposure(self._one)
-        self.left_ms = self._left()
+        self.left_ms, self.left_since_ms, self._replaced_ms = self._left()
 
     def _exposure(self, one: Watched) -> tuple[Ints, Ints]:
         """Return by device when it is known to be exposed, and since when it is by event time."""
@@ -97,15 +97,20 @@ class View:
         known = np.where(self._facts.chunk.invented == one.liar, one.invented_ms, NEVER)
         return known, known
 
-    def _left(self) -> Ints:
-        """Return when each device goes on to another version of the product, known as such."""
-        left = np.full(len(self.has), NEVER)
+    def _left(self) -> tuple[Ints, Ints, Ints]:
+        """Return when each device goes on to another version: when that is known, by event time, and on its disk."""
+        known_ms, since_ms, disk_ms = (np.full(len(self.has), NEVER) for _ in range(3))
         for other in self._all:
-            if other is not self._one and other.product == self._one.product:
-                known = self._exposure(other)[0]
-                later = (known > self.exposed_ms) & (self.exposed_ms < NEVER)
-                left = np.where(later, np.minimum(left, known), left)
-        return left
+            if other is self._one or other.product != self._one.product:
+                continue
+            known, since = self._exposure(other)
+            later = (known > self.exposed_ms) & (self.exposed_ms < NEVER)
+            known_ms = np.where(later, np.minimum(known_ms, known), known_ms)
+            since_ms = np.where(later, np.minimum(since_ms, since), since_ms)
+            if INVENTED not in (self._one.update, other.update):
+                loads, mine = self._facts.taken[other.update].loads_ms, self._facts.taken[self._one.update].loads_ms
+                disk_ms = np.where(loads > mine, np.minimum(disk_ms, loads), disk_ms)
+        return known_ms, since_ms, disk_ms
 
     def first_crashes(self) -> FirstCrashes:
         """Return each device's first crash since the rollout's origin, in order of arrival."""
@@ -139,11 +144,13 @@ class View:
         named = np.zeros(len(device), dtype=np.bool_)
         if self._one.update != INVENTED:
             named = facts.taken[self._one.update].loads_ms[device] <= crashes.at_ms[chosen]
-        on = (self.since_ms[device] <= at) & (self.exposed_ms[device] <= arrives) & (self.left_ms[device] > at)
+            named &= self._replaced_ms[device] > crashes.at_ms[chosen]
+        on = (self.since_ms[device] <= at) & (self.exposed_ms[device] <= arrives)
+        on &= (self.left_since_ms[device] > at) | (self.left_ms[device] > arrives)
         split = np.zeros(len(device), dtype=np.int64)
         for bit, (rival, since) in enumerate(self._one.rivals):
             known, from_ms = self._exposure(self._all[rival])
-            both = (from_ms[device] <= at) & (known[device] <= arrives) & (at >= since)
+            both = (from_ms[device] <= at) & (known[device] <= arrives) & (at >= since[facts.chunk.partition[device]])
             split |= both.astype(np.int64) << bit
         stale = np.where(state == ABSENT, 1, state & 1)
         return FirstCrashes(chosen, device, at, arrives, band * 2 + stale, split, on | named, heard & (state != ABSENT))
@@ -168,7 +175,8 @@ class View:
         toggle(members, self.left_ms[members], -_OWN)
         for bit, (rival, since) in enumerate(self._one.rivals):
             known = self._exposure(self._all[rival])[0][members]
-            toggle(members, np.where(known < NEVER, np.maximum(known, since - 1), NEVER), _RIVAL << bit)
+            split_ms = np.maximum(known, since[facts.chunk.partition[members]] - 1)
+            toggle(members, np.where(known < NEVER, split_ms, NEVER), _RIVAL << bit)
         toggle(firsts.device, firsts.arrives_ms, _DEAD)
         checks = self.has[runs.device] & (runs.from_ms < NEVER)
         toggle(runs.device[checks], runs.from_ms[checks], _HEARING)
