@@ -70,6 +70,20 @@ def test_the_golden_envelope_verifies() -> None:
     assert open_event(envelope, KEYS).switch == a_switch()
 
 
+@pytest.mark.parametrize("name", ["verdict", "switch", "cloud_event"])
+def test_bytes_from_before_attribution_and_the_gate_are_read(name: str) -> None:
+    """The release before said less in its evidence; what it did not say stands at its default."""
+    value, kind = WIRE[name]
+    assert msgspec.json.decode((GOLDEN / "before" / f"{name}.json").read_bytes(), type=kind) == value
+
+
+@pytest.mark.parametrize("name", ["envelope", "switch_record"])
+def test_an_envelope_from_before_still_verifies(name: str) -> None:
+    kind = WIRE[name][1]
+    read = msgspec.json.decode((GOLDEN / "before" / f"{name}.json").read_bytes(), type=kind)
+    assert open_event(read if isinstance(read, Envelope) else read.envelope, KEYS).switch == a_switch()
+
+
 def test_an_event_of_before_armed_was_written_reads_as_armed() -> None:
     text = (GOLDEN / "switch.json").read_bytes().replace(b'"armed":true,', b"")
     assert msgspec.json.decode(text, type=Switch) == a_switch()
