@@ -81,12 +81,12 @@ def _per_day(rate: float | None) -> str:
 
 
 def _cells(pair: Pair) -> list[str]:
-    evidence = "-" if pair.expected is None else f"{pair.log10_worse:.1f} / {pair.log10_beyond:.1f}"
+    evidence = ["-"] * 2 if pair.expected is None else [f"{pair.log10_worse:.1f}", f"{pair.log10_beyond:.1f}"]
     own = pair.crashes / pair.device_days if pair.device_days else None
     return [
         _WORDS[pair.finding], plain(pair.version), plain(f"{pair.factor} {pair.level}"), f"{pair.devices:,}",
         f"{pair.crashes:,}", "-" if pair.expected is None else _number(pair.expected), _ratio(pair), _per_day(own),
-        _per_day(pair.version_alone), _per_day(pair.level_alone), evidence,
+        _per_day(pair.version_alone), _per_day(pair.level_alone), *evidence,
     ]  # fmt: skip
 
 
@@ -96,8 +96,9 @@ def _table(found: ProductMatrix, limit: int) -> Table:
     for name in ("finding", "version", "with"):
         table.add_column(name, no_wrap=True)
     for name in ("devices", "crashed", "expected", "times (95 %)", "per 1000 days", "version alone", "other alone"):
+        table.add_column(name, justify="right", no_wrap=name.startswith("times"))
+    for name in ("log10 worse", "log10 beyond"):
         table.add_column(name, justify="right")
-    table.add_column("evidence", justify="right")
     for pair in found.matrix.pairs[:limit]:
         table.add_row(*map(Text, _cells(pair)), style=_STYLES[pair.finding])
     return table
@@ -144,7 +145,6 @@ def show(answer: Compatibility, limit: int, out: TextIO) -> None:
     console.print(
         Text(
             "expected: if the version's and the other's rates multiply. times: of that, * where counts are small."
-            " evidence: powers of ten for worse than either alone / for more than both multiplied; for one look at one"
-            " span of time."
+            " log10: evidence for worse than either alone, and beyond both multiplied; for one look at one span."
         )
     )

@@ -35,6 +35,9 @@ ROOT = Path(__file__).parents[3]
 POINTS = ("after-plan:2", "before-insert:3", "after-insert:4", "before-commit:2", "milliseconds:40")
 VALUES = {
     "product": "Content", "from": "2024-07-19 00:00:00", "to": "2024-07-20 00:00:00", "rollout": "r-1", "limit": "10",
+    "vendor": "CrowdStrike",
+    "module": "",
+    "one_in": "1",
 }  # fmt: skip
 
 MakeSink = Callable[..., Sink]
