@@ -34,7 +34,7 @@ class Watched:
         closed: whether it is closed rather than forgotten then.
         invented_ms: when the liar's device claims to be on it.
         liar: whose invention it is.
-        rivals: other watched rollouts by which its cells are split, by number, and since which minute in each partition.
+        rivals: the watched rollouts by which its cells are split, by number, and since which minute in each partition.
     """
 
     update: int

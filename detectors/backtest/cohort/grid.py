@@ -14,8 +14,10 @@ _DAY_SECONDS: Final = 86_400
 # A ring's push is cut into so many steps, none shorter than a second.
 _PUSH_STEPS: Final = 300
 _PUSH_STEP_MS_MAX: Final = 30_000
+# For so long after a ring's push begins every minute is judged for silence.
+PUSH_MINUTES: Final = 30
 # So many crashes get a step of their own, those of exposed devices first.
-CRASH_STEPS_MAX: Final = 4000
+CRASH_STEPS_MAX: Final = 1000
 
 
 def quiet_ms(scenario: Scenario) -> int:
@@ -62,6 +64,15 @@ def _pushes(scenario: Scenario) -> list[Ints]:
             step = min(max(lasts // _PUSH_STEPS, 1000), _PUSH_STEP_MS_MAX)
             found.append(begin + np.arange(0, lasts + 1, step) // TICK_MS * TICK_MS)
     return found
+
+
+def ring_starts(scenario: Scenario) -> list[int]:
+    """Return the minutes in which the push to a ring begins, in minutes since the epoch."""
+    return [
+        (begins_ms(scenario, plan) + round(ring.starts_after_seconds * 1000)) // MINUTE_MS
+        for plan in scenario.updates
+        for ring in plan.rings
+    ]
 
 
 def lag_ms(scenario: Scenario, at_ms: int) -> int:

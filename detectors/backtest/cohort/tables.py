@@ -169,6 +169,9 @@ class Counter:
         if len(place) == 0:
             return
         there = np.where((found >= 0) & line.member[found] & line.member[later], place[found], -1)
+        # An offer told late makes a device exposed that its stratum's size still has as control.
+        late = (line.since_ms[devices] < ends) & (line.exposed_ms[devices] >= ends)
+        there = np.where(late & (line.exposed_ms[devices] < overdue) & (there >= 0), there | 1, there)
         kept = there >= 0
         keys = self._slot(devices[kept], minutes[kept], line) * tables.cells.places + there[kept]
         tables.silent.add(keys, np.ones(len(keys), dtype=np.int64))

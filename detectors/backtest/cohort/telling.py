@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from detectors.backtest.cohort.grid import MINUTE_MS, lag_ms
+from detectors.backtest.cohort.grid import MINUTE_MS, PUSH_MINUTES, lag_ms, ring_starts
 from detectors.backtest.cohort.tables import RolloutTables, Sums
 from detectors.backtest.draws import Ints
 from detectors.backtest.scenario import Scenario
@@ -22,8 +22,9 @@ from ingest.windows import AtRisk, CohortWindow, FirstCrash, HeardMinute, Margin
 
 # Grouping does not judge silence from minutes that a longer step has passed.
 _BLIND_MS: Final = 60_000
-# Between full windows of a rollout in which nobody was exposed since, where steps are not of one length.
-FULL_MS: Final = 900_000
+# Between full windows where steps are not of one length: of a rollout with newly exposed devices, and without.
+_FULL_MOVED_MS: Final = 300_000
+_FULL_MS: Final = 900_000
 
 Table = npt.NDArray[np.int32]
 Admitted = dict[tuple[int, int], dict[int, list[FirstCrash]]]
@@ -124,6 +125,7 @@ class Teller:
         self._tables, self._admitted, self._arrivals = tables, admitted, arrivals_ms
         self._classes, self._silence_ms, self._exact = classes, silence_ms, exact
         self._first_minute = int(times_ms[0]) // MINUTE_MS - 1
+        self._starts = ring_starts(scenario)
 
     def feed(self) -> Iterator[Rollout | Step]:
         """Yield rollouts and steps in the order of the log."""
@@ -196,8 +198,8 @@ class Teller:
         minute = watermark // MINUTE_MS
         if minute != since // MINUTE_MS:
             heard = self._heard(voice, minute, silence_from)
-            moved = voice.exposed_total != voice.exposed_full
-            voice.full |= self._exact or moved or watermark - voice.full_ms >= FULL_MS
+            most = _FULL_MOVED_MS if voice.exposed_total != voice.exposed_full else _FULL_MS
+            voice.full |= self._exact or watermark - voice.full_ms >= most
         at_risk = _rows(voice, places)
         if not (at_risk or crashes or heard or voice.full or voice.exposed_total != voice.exposed_said):
             return None
@@ -233,6 +235,12 @@ class Teller:
             for pair, (control, exposed) in zip(found.tolist(), pairs[found].tolist(), strict=True)
         ]
 
+    def _judges(self, minute: int) -> bool:
+        """Tell whether a minute is judged for silence: each does at the beginning of a ring, one class in turn else."""
+        if self._exact or any(start <= minute < start + PUSH_MINUTES for start in self._starts):
+            return True
+        return (minute // self._classes + minute) % self._classes == 0
+
     def _heard(self, voice: _Voice, minute: int, silence_from: int) -> list[HeardMinute]:
         """Return the strata of the minute that ended, and of the one that fell due."""
         ended, overdue = minute - 1, minute - 1 - self._silence_ms // MINUTE_MS
@@ -242,14 +250,14 @@ class Teller:
         extra_places, extra = voice.extra.only(ended - self._first_minute)
         silent_places, silent = voice.silent.only(overdue - self._first_minute)
         rows: list[HeardMinute] = []
-        if ended >= silence_from:
+        if ended >= silence_from and self._judges(ended):
             kind = ended % self._classes
             counts = voice.size_counts[kind * size : (kind + 1) * size]
             if len(extra):
                 counts = counts.copy()
                 np.add.at(counts, extra_places, extra)
             rows += _strata(voice, ended, counts, silent=False)
-        if overdue >= silence_from and len(silent):
+        if overdue >= silence_from and len(silent) and self._judges(overdue):
             counts = np.zeros(size, dtype=np.int32)
             np.add.at(counts, silent_places, silent)
             rows += _strata(voice, overdue, counts, silent=True)

@@ -51,6 +51,7 @@ class Timeline:
         arm: 1 exposed, 0 control.
         state, split: its cell's.
         first: the first change of its device.
+        exposed_ms, since_ms: by device, when it is known to be exposed, and since when it is.
     """
 
     facts: Facts
@@ -63,6 +64,8 @@ class Timeline:
     state: Ints
     split: Ints
     first: Bools
+    exposed_ms: Ints
+    since_ms: Ints
 
     def places(self, cells: RolloutCells) -> Ints:
         """Return the place in a table after each change, -1 for nowhere."""
@@ -207,4 +210,6 @@ class View:
             state=state,
             split=(held // _RIVAL) & 3,
             first=first,
+            exposed_ms=self.exposed_ms,
+            since_ms=self.since_ms,
         )
