@@ -4,11 +4,12 @@ Reads the store through the read-only endpoint, as `cordon query` does, and hand
 `detectors.interactions`. The invariant: what the store cannot tell is said beside the matrix, never filled in.
 """
 
+import math
 import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 import msgspec
@@ -24,10 +25,22 @@ from ingest.store.interface import database_of
 from ingest.store.queries import named_queries
 
 PRODUCTS_MAX: Final = 8
+PRODUCTS_LISTED_MAX: Final = 1000
+# 400,000 devices were more than a query's 400 MB, 100,000 took a quarter of its 15 s.
+DEVICES_AT_ONCE: Final = 100_000
+PARTS_MAX: Final = 64
 SINCE_DAYS: Final = 30
 _AGO = re.compile(r"(\d{1,5})([mhd])")
 _UNITS: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _line_decoder = msgspec.json.Decoder(list[Any])
+
+
+class Product(NamedTuple):
+    """A product, and how many devices ever reported an update of it."""
+
+    vendor: str
+    product: str
+    devices: int
 
 
 class Source:
@@ -109,42 +122,58 @@ def _notes(untold: Untold, matrix: Matrix, one_in: int) -> list[str]:
     return notes
 
 
-def _examine(
-    source: Source, product: tuple[str, str], limits: tuple[float, float], asked: dict[str, Any]
-) -> ProductMatrix:
-    """Return one product's matrix; `limits` are the tolerated ratio and the share of false findings."""
-    named = {"vendor": product[0], "product": product[1], **asked}
-    factors: dict[str, list[Cell]] = {}
-    for factor, version, level, stratum, devices, days, crashes in source.rows("compat_cells", **named):
-        cell = Cell(version, level, stratum, int(devices), float(days), int(crashes))
-        factors.setdefault(factor, []).append(cell)
-    crashed, missing, moved = source.rows("compat_untold", **named)[0]
-    untold = Untold(int(crashed), int(missing), int(moved))
+def _parts(devices: int, one_in: int) -> list[dict[str, int]]:
+    """Return the parts of the fleet to ask for one after the other: a store's query holds so many devices at once.
+
+    Raises:
+        click.ClickException: there would be more parts than are asked for.
+    """
+    count = max(1, math.ceil(devices / one_in / DEVICES_AT_ONCE))
+    if count > PARTS_MAX:
+        least = math.ceil(devices / DEVICES_AT_ONCE / PARTS_MAX)
+        raise click.ClickException(f"{devices:,} devices are more than are counted at once: add --one-in {least}")
+    return [{"parts": count * one_in, "part": part} for part in range(count)]
+
+
+def _examine(source: Source, product: Product, limits: tuple[float, float, int], span: dict[str, Any]) -> ProductMatrix:
+    """Return one product's matrix; `limits` are the tolerated ratio, the share of false findings, and the sample."""
+    ratio, false_share, one_in = limits
+    factors: dict[str, dict[tuple[str, str, str], Cell]] = {}
+    sums = [0, 0, 0]
+    for part in _parts(product.devices, one_in):
+        named = {"vendor": product.vendor, "product": product.product, **span, **part}
+        for factor, version, level, stratum, *numbers in source.rows("compat_cells", **named):
+            cells = factors.setdefault(factor, {})
+            devices, days, crashes = cells.get((version, level, stratum), (0, 0, 0, 0, 0.0, 0))[3:]
+            cells[version, level, stratum] = Cell(
+                version, level, stratum, devices + int(numbers[0]), days + float(numbers[1]), crashes + int(numbers[2])
+            )
+        sums = [a + int(b) for a, b in zip(sums, source.rows("compat_untold", **named)[0], strict=True)]
+    name, untold = f"{product.vendor}/{product.product}", Untold(*sums)
     try:
-        matrix = compatibility(factors, *limits)
+        matrix = compatibility({factor: cells.values() for factor, cells in factors.items()}, ratio, false_share)
     except ValueError as error:
-        raise click.ClickException(f"{'/'.join(product)}: {error}") from error
+        raise click.ClickException(f"{name}: {error}") from error
     return ProductMatrix(
-        product="/".join(product), since=asked["from"], until=asked["to"], untold=untold, matrix=matrix,
-        notes=_notes(untold, matrix, asked["one_in"]),
+        product=name, since=span["from"], until=span["to"], untold=untold, matrix=matrix,
+        notes=_notes(untold, matrix, one_in),
     )  # fmt: skip
 
 
-def _products(source: Source, named: tuple[str, ...], end: str) -> tuple[list[tuple[str, str]], int]:
+def _products(source: Source, named: tuple[str, ...], end: str) -> tuple[list[Product], int]:
     """Return the products to look at, the largest first, and how many are left out."""
-    found = [(str(row[0]), str(row[1])) for row in source.rows("compat_products", to=end, limit=1000)]
+    rows = source.rows("compat_products", to=end, limit=PRODUCTS_LISTED_MAX)
+    found = [Product(str(row[0]), str(row[1]), int(row[2])) for row in rows]
     if not named:
         return found[:PRODUCTS_MAX], len(found[PRODUCTS_MAX:])
-    chosen = []
+    by_name = {f"{one.vendor}/{one.product}": one for one in found}
     for name in named:
-        vendor, slash, product = name.partition("/")
-        if not slash or not vendor or not product:
+        if "/" not in name:
             raise click.BadParameter(f"{name!r}: write VENDOR/PRODUCT", param_hint="--product")
-        if (vendor, product) not in found:
-            known = ", ".join(f"{one}/{other}" for one, other in found[:PRODUCTS_MAX]) or "none"
+        if name not in by_name:
+            known = ", ".join(list(by_name)[:PRODUCTS_MAX]) or "none"
             raise click.ClickException(f"no device reported an update of {name}; the largest that were: {known}")
-        chosen.append((vendor, product))
-    return list(dict.fromkeys(chosen)), 0
+    return [by_name[name] for name in dict.fromkeys(named)], 0
 
 
 def _module(name: str) -> str:
@@ -191,9 +220,9 @@ def compat(
     source = Source(settings_of(config), lane)
     begin, end = _span(source, since, until)
     span = {"from": f"{begin:%Y-%m-%d %H:%M:%S}", "to": f"{end:%Y-%m-%d %H:%M:%S}"}
-    asked = {**span, "module": _module(module), "one_in": one_in}
+    asked = {**span, "module": _module(module)}
     chosen, left_out = _products(source, products, span["to"])
-    done = [_examine(source, product, (ratio, false_share), asked) for product in chosen]
+    done = [_examine(source, product, (ratio, false_share, one_in), asked) for product in chosen]
     answer = Compatibility(products=done, products_left_out=left_out)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())

@@ -6,7 +6,8 @@
 -- param from DateTime('UTC'): first moment, UTC; earlier words still tell what a device had then
 -- param to DateTime('UTC'): end, UTC, not included
 -- param module String: only crashes blamed on this module; empty for all
--- param one_in UInt32: one device in so many, chosen by hash; 1 for all
+-- param parts UInt32: how many parts devices are split into, by hash; 1 for one
+-- param part UInt32: the part asked for, from 0; counts of parts add up
 WITH
     said AS
     (
@@ -15,7 +16,7 @@ WITH
             concat(vendor, '/', product) AS name, toString(os_build) AS os_build, toString(os_family) AS os_family,
             toString(model) AS model, toString(form_factor) AS form_factor
         FROM installs FINAL
-        WHERE at < {to:DateTime('UTC')} AND cityHash64(device) % {one_in:UInt32} = 0
+        WHERE at < {to:DateTime('UTC')} AND cityHash64(device) % {parts:UInt32} = {part:UInt32}
     ),
     had AS
     (
@@ -43,7 +44,7 @@ WITH
         FROM crashes FINAL
         WHERE at >= {from:DateTime('UTC')} AND at < {to:DateTime('UTC')} AND deliberate = 0
             AND ({module:String} = '' OR signature_module = {module:String})
-            AND cityHash64(device) % {one_in:UInt32} = 0
+            AND cityHash64(device) % {parts:UInt32} = {part:UInt32}
         GROUP BY device
     ),
     mine AS

@@ -5,7 +5,8 @@
 -- param from DateTime('UTC'): first moment, UTC
 -- param to DateTime('UTC'): end, UTC, not included
 -- param module String: only crashes blamed on this module; empty for all
--- param one_in UInt32: one device in so many, chosen by hash; 1 for all
+-- param parts UInt32: how many parts devices are split into, by hash; 1 for one
+-- param part UInt32: the part asked for, from 0; counts of parts add up
 SELECT
     uniqExact(device) AS crashed,
     uniqExactIf(device, told.device = '') AS untold,
@@ -16,7 +17,7 @@ FROM
     FROM crashes FINAL
     WHERE at >= {from:DateTime('UTC')} AND at < {to:DateTime('UTC')} AND deliberate = 0
         AND ({module:String} = '' OR signature_module = {module:String})
-        AND cityHash64(device) % {one_in:UInt32} = 0
+        AND cityHash64(device) % {parts:UInt32} = {part:UInt32}
         AND arrayExists(held -> held.vendor = {vendor:String} AND held.product = {product:String}, versions)
 ) AS fell
 LEFT JOIN

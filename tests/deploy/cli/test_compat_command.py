@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from deploy.cli import compat
 from deploy.cli.compat_table import Compatibility, ProductMatrix, Untold, plain, show
 from deploy.cli.main import main
 from detectors.interactions import Finding, Matrix, Pair
@@ -176,3 +177,18 @@ def test_hostile_names_are_shown_harmlessly(capsys: pytest.CaptureFixture[str]) 
     assert "[bold]" in out
     assert "3 smaller products are left out" in out
     assert len(plain(name)) == 48
+
+
+def test_a_large_fleet_is_asked_in_parts_that_add_up(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = answer_of(run(port, "--json", *FALCON)).products[0]
+    monkeypatch.setattr(compat, "DEVICES_AT_ONCE", 300)
+    parts = answer_of(run(port, "--json", *FALCON)).products[0]
+    assert [(p.version, p.level, p.devices, p.crashes, p.finding) for p in parts.matrix.pairs] == [
+        (p.version, p.level, p.devices, p.crashes, p.finding) for p in whole.matrix.pairs
+    ]
+    assert parts.untold == whole.untold
+    monkeypatch.setattr(compat, "PARTS_MAX", 2)
+    refused = run(port, *FALCON)
+    assert refused.exit_code == 1
+    assert "add --one-in 2" in refused.output
+    assert run(port, *FALCON, "--one-in", "2").exit_code == 0

@@ -18,10 +18,12 @@ def moment(ms: int) -> str:
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def ask(store: ChdbStore, name: str, from_day: float, to_day: float, module: str = "", one_in: int = 1) -> list[Any]:
+def ask(
+    store: ChdbStore, name: str, from_day: float, to_day: float, module: str = "", parts: int = 1, part: int = 0
+) -> list[Any]:
     values = {
         "vendor": OWN[0], "product": OWN[1], "from": moment(int(BEGIN_MS + from_day * DAY_MS)),
-        "to": moment(int(BEGIN_MS + to_day * DAY_MS)), "module": module, "one_in": one_in, "limit": 10,
+        "to": moment(int(BEGIN_MS + to_day * DAY_MS)), "module": module, "parts": parts, "part": part, "limit": 10,
     }  # fmt: skip
     query = named_queries()[name]
     return store.query(query.sql, {parameter.name: values[parameter.name] for parameter in query.parameters}).rows
@@ -52,11 +54,20 @@ def test_cells_are_a_recount(
     assert len(wanted) > 15
 
 
-def test_a_sample_is_about_as_large_as_it_says(filled: tuple[ChdbStore, CompatFleet]) -> None:
+@pytest.mark.parametrize("name", ["compat_cells", "compat_untold"])
+def test_parts_add_up_to_the_whole(name: str, filled: tuple[ChdbStore, CompatFleet]) -> None:
     store, _ = filled
-    everyone = sum(row[4] for row in ask(store, "compat_cells", 0, 20))
-    tenth = sum(row[4] for row in ask(store, "compat_cells", 0, 20, one_in=10))
-    assert 0.03 * everyone < tenth < 0.25 * everyone
+    words = 4 if name == "compat_cells" else 0
+
+    def summed(parts: int) -> dict[tuple[str, ...], list[float]]:
+        sums: dict[tuple[str, ...], list[float]] = {}
+        for part in range(parts):
+            for row in ask(store, name, 0, 20, parts=parts, part=part):
+                numbers = sums.setdefault(tuple(map(str, row[:words])), [0.0] * len(row[words:]))
+                sums[tuple(map(str, row[:words]))] = [a + float(b) for a, b in zip(numbers, row[words:], strict=True)]
+        return {key: [round(number, 6) for number in numbers] for key, numbers in sums.items()}
+
+    assert summed(7) == summed(1)
 
 
 def test_devices_without_a_word_on_the_product_are_counted_as_untold(filled: tuple[ChdbStore, CompatFleet]) -> None:

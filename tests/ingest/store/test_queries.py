@@ -23,7 +23,8 @@ VALUES = {
     "limit": "10",
     "vendor": "CrowdStrike",
     "module": "",
-    "one_in": "1",
+    "parts": "1",
+    "part": "0",
 }
 
 
