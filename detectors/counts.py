@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from detectors.cell_margins import CellMargins
 from detectors.exposure import Counts, ExposureBound, ring_of, upper_bound
 from detectors.history import CELLS_MAX, COUNT_MAX, KEPT_MS, CountHistory, HistoryState
 from detectors.margin_counts import MarginCounts, MarginCountsState
@@ -81,6 +82,7 @@ class CohortCounts:
         self.synced = list(synced)
         self.pending = [0] * partitions
         self.margins = MarginCounts(partitions)
+        self.cell_margins = CellMargins()
         self._told = 0
         self._columns: dict[str, int] = {}
         self._bases: dict[str, list[int]] = {}
@@ -88,13 +90,14 @@ class CohortCounts:
         self._rings: list[str] = []
         self._ring_of_cell: list[int] = []
         # A pair is a cell and a tenant group: what counts are kept by.
-        self._pairs: dict[tuple[int, int], int] = {}
+        self._pairs: dict[tuple[str, int], int] = {}
         self._pairs_of: list[list[int]] = []
         self._cell_of: Counts = np.zeros(0, dtype=np.int64)
         self._group_of: Counts = np.zeros(0, dtype=np.int64)
         self._known: Counts = np.zeros(0, dtype=np.int64)
         self._control: Counts = np.zeros(0, dtype=np.int64)
-        self._rows: list[dict[int, tuple[int, int]]] = [{} for _ in range(partitions)]
+        # What each partition said last: exposed and control devices by pair.
+        self._said: npt.NDArray[np.int32] = np.zeros((partitions, 2, 0), dtype=np.int32)
         self._crash_totals = [0] * partitions
         self._exposed_totals = [0] * partitions
         self._history = CountHistory()
@@ -136,6 +139,7 @@ class CohortCounts:
         if found is None and len(self.cells) < CELLS_MAX:
             found = self._columns[cell] = len(self.cells)
             self.cells.append(cell)
+            self.cell_margins.add(cell)
             self._pairs_of.append([])
             self._bases.setdefault(base_of(cell), []).append(found)
             split = cell.split("|")[_FIELDS:]
@@ -153,16 +157,26 @@ class CohortCounts:
         return found
 
     def _pair(self, cell: str, group: int) -> int | None:
-        column = self.column(cell)
-        if column is None:
-            return None
-        found = self._pairs.get((column, group))
+        found = self._pairs.get((cell, group))
         if found is None:
-            found = self._pairs[column, group] = len(self._pairs)
+            column = self.column(cell)
+            if column is None:
+                return None
+            # The text of the list of cells is the one that is kept, whichever record named the cell again.
+            found = self._pairs[self.cells[column], group] = len(self._pairs)
             self._pairs_of[column].append(found)
-            self._cell_of, self._group_of = np.append(self._cell_of, column), np.append(self._group_of, group)
-            self._known, self._control = np.append(self._known, 0), np.append(self._control, 0)
         return found
+
+    def _reserve(self) -> None:
+        """Make room for the pairs met since."""
+        grown = len(self._pairs) - len(self._known)
+        if not grown:
+            return
+        fresh = list(self._pairs)[-grown:]
+        self._cell_of = np.append(self._cell_of, [self._columns[cell] for cell, _ in fresh])
+        self._group_of = np.append(self._group_of, [group for _, group in fresh])
+        self._known, self._control = np.pad(self._known, (0, grown)), np.pad(self._control, (0, grown))
+        self._said = np.pad(self._said, ((0, 0), (0, 0), (0, grown)))
 
     def lose(self, partition: int) -> None:
         """Note that a step of the partition was lost: no evidence from it until it names every cell again."""
@@ -175,9 +189,8 @@ class CohortCounts:
         before = self._known.copy(), self._control.copy()
         self.live[partition] = live
         sign = 1 if live else -1
-        for pair, (exposed, control) in self._rows[partition].items():
-            self._known[pair] += sign * exposed
-            self._control[pair] += sign * control
+        self._known += sign * self._said[partition, 0].astype(np.int64)
+        self._control += sign * self._said[partition, 1].astype(np.int64)
         self.margins.set_live(partition, live)
         self._history.state(at_ms, before, (self._known, self._control))
 
@@ -187,20 +200,23 @@ class CohortCounts:
         Raises:
             ValueError: a count is negative or larger than any fleet, or a tenant group is none.
         """
-        before = self._known.copy(), self._control.copy()
+        before = self._known, self._control
         changed = False
         for partition, window in windows:
-            changed |= bool(window.at_risk) or window.full
+            if window.at_risk or window.full:
+                # Sums are made anew below, so that those before need no copy while nothing is said.
+                if not changed:
+                    self._known, self._control = before[0].copy(), before[1].copy()
+                changed = True
             self._state_one(partition, window)
         if changed:
             grown = len(self._known) - len(before[0])
-            padded = np.pad(before[0], (0, grown)), np.pad(before[1], (0, grown))
-            self._history.state(at_ms, padded, (self._known, self._control))
+            if grown:
+                before = np.pad(before[0], (0, grown)), np.pad(before[1], (0, grown))
+            self._history.state(at_ms, before, (self._known, self._control))
 
     def _state_one(self, partition: int, window: CohortWindow) -> None:
-        rows = self._rows[partition]
         if window.full:
-            self._drop(partition)
             self.synced[partition] = True
             self._crash_totals[partition] = window.crash_total - len(window.crashes)
         self._crash_totals[partition] += len(window.crashes)
@@ -209,32 +225,34 @@ class CohortCounts:
             self._crash_totals[partition] = window.crash_total
         self._exposed_totals[partition] = window.exposed_total
         self.pending[partition] = window.pending
-        live = self.live[partition]
+        if window.full or window.at_risk:
+            self._replace(partition, window)
+        self.margins.state(partition, window.margins, full=window.full, live=self.live[partition])
+
+    def _replace(self, partition: int, window: CohortWindow) -> None:
+        """Put the counts of a window in the place of those that its partition said before."""
+        pairs: list[int] = []
+        counts: list[tuple[int, int]] = []
         for row in window.at_risk:
-            new = row.exposed, row.control
             if not (0 <= row.exposed <= COUNT_MAX and 0 <= row.control <= COUNT_MAX and 0 <= row.group < GROUPS):
                 raise ValueError(
-                    f"partition {partition} says {new} devices of {row.cell}, group {row.group}: no such counts can be"
+                    f"partition {partition} says {row.exposed, row.control} devices of {row.cell}, group {row.group}: "
+                    f"no such counts can be"
                 )
             pair = self._pair(row.cell, row.group)
-            if pair is None:
-                continue
-            old = rows.get(pair, (0, 0))
-            if live:
-                self._known[pair] += new[0] - old[0]
-                self._control[pair] += new[1] - old[1]
-            if new == (0, 0):
-                rows.pop(pair, None)
-            else:
-                rows[pair] = new
-        self.margins.state(partition, window.margins, full=window.full, live=live)
-
-    def _drop(self, partition: int) -> None:
+            if pair is not None:
+                pairs.append(pair)
+                counts.append((row.exposed, row.control))
+        self._reserve()
+        said = self._said[partition]
+        before = said.astype(np.int64)
+        if window.full:
+            said[:] = 0
+        if pairs:
+            said[:, pairs] = np.array(counts, dtype=np.int32).T
         if self.live[partition]:
-            for pair, (exposed, control) in self._rows[partition].items():
-                self._known[pair] -= exposed
-                self._control[pair] -= control
-        self._rows[partition].clear()
+            self._known += said[0] - before[0]
+            self._control += said[1] - before[1]
 
     def rivals(self) -> list[str]:
         """Return the rollouts that cells with exposed devices at risk are split by."""
@@ -318,8 +336,11 @@ class CohortCounts:
         """Return the state; `restore` of it goes on alike."""
         return CohortCountsState(
             cells=self.cells,
-            pairs=list(self._pairs),
-            rows=[[(pair, *counts) for pair, counts in rows.items()] for rows in self._rows],
+            pairs=list(zip(self._cell_of.tolist(), self._group_of.tolist(), strict=True)),
+            rows=[
+                [(pair, *one[:, pair].tolist()) for pair in np.flatnonzero(one.any(axis=0)).tolist()]
+                for one in self._said
+            ],
             live=self.live,
             synced=self.synced,
             crash_totals=self._crash_totals,
@@ -338,11 +359,12 @@ class CohortCounts:
         for column, group in state.pairs:
             counts._pair(state.cells[column], group)
         counts._told = len(state.cells)
-        counts._rows = [{row[0]: (row[1], row[2]) for row in rows} for rows in state.rows]
-        for rows, live in zip(counts._rows, counts.live, strict=True):
-            for pair, (exposed, control) in rows.items() if live else ():
-                counts._known[pair] += exposed
-                counts._control[pair] += control
+        counts._reserve()
+        for said, rows in zip(counts._said, state.rows, strict=True):
+            for pair, exposed, control in rows:
+                said[:, pair] = exposed, control
+        live = counts._said[counts.live].sum(axis=0, dtype=np.int64)
+        counts._known, counts._control = live[0], live[1]
         counts._crash_totals, counts._exposed_totals = state.crash_totals, state.exposed_totals
         counts.pending = state.pending
         counts._history = CountHistory.restore(state.history)

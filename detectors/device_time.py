@@ -13,18 +13,15 @@ import numpy as np
 from detectors.age import AgeWatch, AgeWatchState
 from detectors.baseline import WINDOWS, PastRollout, age_window
 from detectors.counts import CohortCounts
-from detectors.exposure import ExposureBound, ring_of
+from detectors.exposure import ExposureBound
 from detectors.gate import AgeNeed, Gate, GateAnswer, GateState
 from detectors.gate_cell import HarmBound
 from detectors.policy import Policy
-from ingest.windows import BootBand, Recency
 
 _MINUTE_MS: Final = 60_000
 _DAY_MS: Final = 86_400_000.0
 # Time between two looks beyond which nobody knows whether the devices were there: no device-time for health.
 _SURE_MS_MAX: Final = 120_000
-# Fields of a cell's text that are margins of their own.
-_FIELDS: Final = {"family": 0, "form": 1, "boot": 3}
 
 
 class DeviceTimeState(msgspec.Struct, kw_only=True):
@@ -36,20 +33,6 @@ class DeviceTimeState(msgspec.Struct, kw_only=True):
     gated_ms: int
     crashes: dict[int, list[int]]
     seconds: dict[int, list[float]]
-
-
-def margins_of_cell(cell: str) -> tuple[str, ...]:
-    """Return the margins that a cell's text tells by itself.
-
-    Example:
-        >>> margins_of_cell("22631|laptop|early|old|recent")
-        ('family=22631', 'form=laptop', 'boot=old')
-        >>> margins_of_cell("*|*|*|day|recent")
-        ('boot=day',)
-    """
-    fields = cell.split("|")
-    named = ((name, fields[place]) for name, place in _FIELDS.items() if place < len(fields))
-    return tuple(f"{name}={text}" for name, text in named if text not in ("*", ""))
 
 
 class DeviceTime:
@@ -98,17 +81,9 @@ class DeviceTime:
     def _expose(self, at_ms: int, counts: CohortCounts, days: float) -> None:
         """Tell the gate of a minute: every margin's known exposed device-days, by tenant group."""
         table = counts.known_by_cell()
-        sums: dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
-        fresh = stale = 0
-        for cell, row in zip(counts.cells, table, strict=True):
-            known = int(row.sum())
-            if not known:
-                continue
-            fields = cell.split("|")
-            fresh += known if BootBand.FRESH in fields[3:4] else 0
-            stale += known if Recency.STALE in fields[4:5] else 0
-            for name in margins_of_cell(cell):
-                sums[name] = sums[name] + row if name in sums else row
+        index, by_cell = counts.cell_margins, table.sum(axis=1)
+        fresh, stale = int(by_cell[index.fresh()].sum()), int(by_cell[index.stale()].sum())
+        sums = dict(zip(index.names, index.sums(table), strict=True))
         for name in counts.margins.names:
             sums[name] = counts.margins.known(name)
         for name, row in sums.items() if days else ():
@@ -170,15 +145,12 @@ def next_ring(counts: CohortCounts, bound: ExposureBound, at_ms: int, share_leas
     ring. Cells below `share_least` are left out, but never all of one field.
     """
     ring = bound.next_ring(at_ms)
-    control = counts.control_by_cell()
-    sums: dict[str, float] = {}
-    total = 0.0
-    for cell, devices in zip(counts.cells, control.tolist(), strict=True):
-        if devices and (ring is None or ring_of(cell) == ring):
-            total += devices
-            for name in margins_of_cell(cell):
-                sums[name] = sums.get(name, 0.0) + devices
-    shares = {name: devices / total for name, devices in sums.items()}
+    index, control = counts.cell_margins, counts.control_by_cell()
+    if ring is not None:
+        control = np.where(index.in_ring(ring), control, 0)
+    total = float(control.sum())
+    sums = zip(index.names, index.sums(control).tolist(), strict=True)
+    shares = {name: devices / total for name, devices in sums if devices}
     told = {name: both[1] for name, both in counts.margins.totals().items()}
     for field in ("build=", "model="):
         some = sum(devices for name, devices in told.items() if name.startswith(field))
@@ -187,8 +159,7 @@ def next_ring(counts: CohortCounts, bound: ExposureBound, at_ms: int, share_leas
 
 
 def _exposed_now(counts: CohortCounts) -> dict[str, float]:
-    sums: dict[str, float] = {}
-    for cell, row in zip(counts.cells, counts.known_by_cell().sum(axis=1).tolist(), strict=True):
-        for name in margins_of_cell(cell) if row else ():
-            sums[name] = sums.get(name, 0.0) + row
+    index = counts.cell_margins
+    known = index.sums(counts.known_by_cell().sum(axis=1)).tolist()
+    sums = {name: float(devices) for name, devices in zip(index.names, known, strict=True) if devices}
     return sums | {name: float(both[0]) for name, both in counts.margins.totals().items() if both[0]}

@@ -19,7 +19,7 @@ from detectors.suspicion import Suspicion
 from detectors.tracker import Situation, Tracker
 from detectors.tracker_state import TrackerState
 from detectors.verdict import Verdict
-from detectors.watchlist import Watchlist, WatchlistState
+from detectors.watchlist import ROLLOUTS_MAX, Watchlist, WatchlistState
 from ingest.deadletter import DeadReason, entries_of, letter_of
 from ingest.events import UNREADABLE_ERRORS, encoder, product_key
 from ingest.log.interface import Entry, Record, TopicPartition
@@ -73,6 +73,7 @@ class DetectionStage:
         silence_seconds: the overdue time grouping works with.
         activity_late_seconds: how far activity may lag behind crashes where the policy does not say.
         snapshot_seconds: wall-clock time between snapshots; 0 for one after every step.
+        rollouts_max: how many rollouts are watched at once.
         metrics: where to count; None for nowhere.
     """
 
@@ -86,6 +87,7 @@ class DetectionStage:
         silence_seconds: float = 900.0,
         activity_late_seconds: float = 30.0,
         snapshot_seconds: float = 60.0,
+        rollouts_max: int = ROLLOUTS_MAX,
         metrics: Metrics | None = None,
     ) -> None:
         self._topics = topics
@@ -98,7 +100,7 @@ class DetectionStage:
         limits = (policy.activity_late_seconds for policy in policies.all())
         self._speaker = Speaker(activity_late_seconds, [limit for limit in limits if limit is not None])
         self._suspicion = Suspicion(policies.default)
-        self._trackers = Watchlist(policies, silence_seconds)
+        self._trackers = Watchlist(policies, silence_seconds, rollouts_max)
         self._offsets: dict[TopicPartition, int] = {}
         self._written: dict[TopicPartition, int] = {}
         self._manifest: dict[str, tuple[int, int]] = {}

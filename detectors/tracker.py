@@ -14,9 +14,10 @@ import numpy as np
 
 from detectors.attribution import Finding, Suspect
 from detectors.baseline import Baseline, PastRollout
+from detectors.cell_margins import margins_of_cell
 from detectors.counts import CohortCounts, Place
 from detectors.decide import Findings
-from detectors.device_time import DeviceTime, margins_of_cell
+from detectors.device_time import DeviceTime
 from detectors.evidence import Crashes, CrashEvidence
 from detectors.exposure import ExposureBound
 from detectors.history import CELLS_MAX

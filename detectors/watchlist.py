@@ -51,12 +51,14 @@ class Watchlist(Mapping[str, Tracker]):
     Args:
         policies: what evidence is enough for what.
         silence_seconds: the overdue time grouping works with.
+        rollouts_max: how many are watched at once; then the one heard of longest ago makes room.
 
     Attributes:
         shared: what rollouts know together.
     """
 
-    def __init__(self, policies: Policies, silence_seconds: float) -> None:
+    def __init__(self, policies: Policies, silence_seconds: float, rollouts_max: int = ROLLOUTS_MAX) -> None:
+        self._rollouts_max = rollouts_max
         self._policies = policies
         self._silence_seconds = silence_seconds
         self._trackers: dict[str, Tracker] = {}
@@ -80,7 +82,7 @@ class Watchlist(Mapping[str, Tracker]):
 
     def least_needed(self) -> str | None:
         """Return the rollout that has to make room for another one; None while there is room."""
-        if len(self._trackers) < ROLLOUTS_MAX:
+        if len(self._trackers) < self._rollouts_max:
             return None
         return min(self._trackers.values(), key=lambda one: (one.idle_since_ms, one.rollout)).rollout
 
