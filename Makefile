@@ -15,7 +15,7 @@ ARGS ?=
 # Test processes side by side: most tests wait for processes, brokers and disks. 0 runs all in one.
 JOBS ?= 3
 
-.PHONY: help setup deps-system check test chaos demo kafka bench bench-distributed docs lock clean
+.PHONY: help setup deps-system check test chaos demo backtest kafka bench bench-distributed docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,9 @@ chaos: setup ## Kill processes and brokers in twenty seeded incidents (about hal
 
 demo: setup ## Replay 2024-07-19 with and without Cordon, verify the signed kill
 	@$(BIN)/cordon demo
+
+backtest: setup ## Run the whole scenario library: Cordon's detectors and what others use (exit 1: not as expected)
+	@$(BIN)/cordon backtest --all $(ARGS)
 
 kafka: setup ## Start a local Kafka broker to try the distributed way
 	@$(BIN)/python -m deploy.kafka $(ARGS)

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("deploy.cli.replay", "replay"),
     "reprocess": ("deploy.cli.reprocess", "reprocess"),
     "report": ("deploy.cli.report", "report"),
+    "backtest": ("deploy.cli.backtest", "backtest"),
     "compat": ("deploy.cli.compat", "compat"),
     "soak": ("deploy.cli.soak", "soak"),
     "policy": ("deploy.cli.policy", "policy"),

@@ -11,10 +11,10 @@ from typing import Final
 import msgspec
 
 from detectors.backtest.peers.peer import Peer
-from detectors.backtest.trace import Trace, UpdateTruth
+from detectors.backtest.trace import Minute, Trace, UpdateTruth
 from detectors.policy import Policies
 from detectors.stage import DetectionStage
-from detectors.verdict import DecisionWord, Verdict, verdict_decoder
+from detectors.verdict import DecisionWord, Verdict, VerdictWord, verdict_decoder
 from ingest.events import encoder
 from ingest.log.interface import Record
 from ingest.rollouts import Rollout
@@ -31,7 +31,10 @@ class Decided(msgspec.Struct, kw_only=True):
         held_ms: event time of the first hold or kill; None without any.
         killed_ms: event time of the first kill; None without one.
         proceeded_ms: event time of the first word to go on; None without one, and for peers.
-        crashes: exposed first crashes counted by the first hold or kill; None where the judge does not tell.
+        crashes: exposed crashes seen by the first hold or kill: first crashes of devices for Cordon, reports that had
+            arrived for a peer; None without a hold or kill.
+        crashes_killed: the same by the first kill.
+        verdict: what Cordon's statistics said at the first kill, else at the first hold, else last; peers have none.
         sentence: of the first kill, else the first hold, else the last word.
     """
 
@@ -39,6 +42,8 @@ class Decided(msgspec.Struct, kw_only=True):
     killed_ms: int | None = None
     proceeded_ms: int | None = None
     crashes: int | None = None
+    crashes_killed: int | None = None
+    verdict: VerdictWord | None = None
     sentence: str = ""
 
 
@@ -47,6 +52,8 @@ class Score(msgspec.Struct, kw_only=True):
 
     Attributes:
         judge: `cordon` or a peer's name.
+        began_ms: event time at which the push to its first ring began.
+        broad_ms: the same of its last ring; `began_ms` for a rollout of one ring.
         lost: devices harmed, had the first hold or kill stopped the push.
         lost_without: devices harmed with nobody to stop it.
         delay_seconds: from the first harm to the first hold or kill; None without harm or decision.
@@ -62,6 +69,8 @@ class Score(msgspec.Struct, kw_only=True):
     rollout: str
     update: str
     guilty: bool
+    began_ms: int
+    broad_ms: int
     decided: Decided
     lost: int
     lost_without: int
@@ -86,8 +95,15 @@ class StageRun:
         self.latest: dict[str, Verdict] = {}
         self.dead_letters = 0
 
-    def feed(self, items: Iterable[Rollout | Step]) -> None:
-        """Take declarations and steps in the order of the log."""
+    def feed(self, items: Iterable[Rollout | Step], until_killed: frozenset[str] = frozenset()) -> None:
+        """Take declarations and steps in the order of the log.
+
+        Args:
+            items: the records.
+            until_killed: stop reading once all these rollouts are killed: kills latch, so what follows changes nothing
+                about them. Empty reads to the end.
+        """
+        waiting = set(until_killed)
         for item in items:
             source = self._rollouts if isinstance(item, Rollout) else self._cohorts
             appended_ms = item.watermark_ms if isinstance(item, Step) else 0
@@ -98,6 +114,14 @@ class StageRun:
                     self.dead_letters += 1
                 elif entry.value is not None:
                     self._take(verdict_decoder.decode(entry.value))
+            if until_killed and waiting:
+                waiting -= {rollout for rollout in waiting if self._killed(rollout)}
+                if not waiting:
+                    return
+
+    def _killed(self, rollout: str) -> bool:
+        decided = self.decided.get(rollout)
+        return decided is not None and decided.killed_ms is not None
 
     def _take(self, verdict: Verdict) -> None:
         self.latest[verdict.rollout] = verdict
@@ -105,20 +129,28 @@ class StageRun:
         if verdict.decision is DecisionWord.PROCEED and decided.proceeded_ms is None:
             decided.proceeded_ms = verdict.at_ms
         stops = verdict.decision in (DecisionWord.HOLD, DecisionWord.KILL)
-        if stops and decided.held_ms is None:
+        first_stop = stops and decided.held_ms is None
+        first_kill = verdict.decision is DecisionWord.KILL and decided.killed_ms is None
+        if first_stop:
             decided.held_ms, decided.crashes = verdict.at_ms, verdict.evidence.crashes_exposed
-            decided.sentence = verdict.sentence
-        if verdict.decision is DecisionWord.KILL and decided.killed_ms is None:
-            decided.killed_ms, decided.sentence = verdict.at_ms, verdict.sentence
-        if decided.held_ms is None:
-            decided.sentence = verdict.sentence
+        if first_kill:
+            decided.killed_ms, decided.crashes_killed = verdict.at_ms, verdict.evidence.crashes_exposed
+        if first_stop or first_kill or decided.held_ms is None:
+            decided.verdict, decided.sentence = verdict.verdict, verdict.sentence
 
 
-def run_cordon(trace: Trace, policies: Policies) -> tuple[StageRun, list[Score]]:
-    """Run the detection stage over a trace, which is used up by it."""
+def run_cordon(trace: Trace, policies: Policies, *, to_end: bool = True) -> tuple[StageRun, list[Score]]:
+    """Run the detection stage over a trace, whose feed is used up by it where it is a generator.
+
+    Args:
+        trace: what happens.
+        policies: what evidence is enough for what.
+        to_end: read all of it, though every update may be killed long before: what is said of rollouts that the truth
+            does not name then shows too.
+    """
     run = StageRun(trace.partitions, policies)
-    run.feed(trace.feed)
-    return run, [_score(trace, truth, CORDON, run.decided.get(truth.rollout, Decided())) for truth in trace.truths]
+    run.feed(trace.feed, frozenset() if to_end else frozenset(truth.rollout for truth in trace.truths))
+    return run, [score(trace, truth, CORDON, run.decided.get(truth.rollout, Decided())) for truth in trace.truths]
 
 
 def run_peer(trace: Trace, peer: Peer) -> list[Score]:
@@ -126,16 +158,25 @@ def run_peer(trace: Trace, peer: Peer) -> list[Score]:
     scores = []
     for truth in trace.truths:
         decided = Decided()
-        for alarm in peer.watch(trace.minutes.get(truth.rollout, ()), truth.began_ms):
+        minutes = trace.minutes.get(truth.rollout, ())
+        for alarm in peer.watch(minutes, truth.began_ms):
             if decided.held_ms is None:
                 decided.held_ms, decided.sentence = alarm.at_ms, alarm.sentence
-            if alarm.decision == "kill" and decided.killed_ms is None:
+                decided.crashes = _reported(minutes, truth.began_ms, alarm.at_ms)
+            if alarm.decision == "kill":
                 decided.killed_ms, decided.sentence = alarm.at_ms, alarm.sentence
-        scores.append(_score(trace, truth, peer.name, decided))
+                decided.crashes_killed = _reported(minutes, truth.began_ms, alarm.at_ms)
+                break
+        scores.append(score(trace, truth, peer.name, decided))
     return scores
 
 
-def _score(trace: Trace, truth: UpdateTruth, judge: str, decided: Decided) -> Score:
+def _reported(minutes: Sequence[Minute], began_ms: int, at_ms: int) -> int:
+    return sum(minute.crashes_exposed for minute in minutes if began_ms < minute.at_ms <= at_ms)
+
+
+def score(trace: Trace, truth: UpdateTruth, judge: str, decided: Decided) -> Score:
+    """Weigh what a judge decided about one update against the truth of it."""
     stopped_ms = None if decided.held_ms is None else decided.held_ms + trace.reaction_ms
     harm_ms = truth.first_harm_ms
     return Score(
@@ -145,6 +186,8 @@ def _score(trace: Trace, truth: UpdateTruth, judge: str, decided: Decided) -> Sc
         rollout=truth.rollout,
         update=f"{truth.vendor}/{truth.product}/{truth.version}",
         guilty=truth.guilty,
+        began_ms=truth.began_ms,
+        broad_ms=truth.broad_ms,
         decided=decided,
         lost=truth.lost(stopped_ms),
         lost_without=truth.lost(),
@@ -161,4 +204,4 @@ def _score(trace: Trace, truth: UpdateTruth, judge: str, decided: Decided) -> Sc
 
 def total_lost(scores: Sequence[Score]) -> int:
     """Return the devices lost over updates, by one judge."""
-    return sum(score.lost for score in scores)
+    return sum(one.lost for one in scores)

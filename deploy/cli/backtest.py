@@ -1,0 +1,150 @@
+"""`cordon backtest`: Cordon's detectors and what others use, over scenarios with a known truth.
+
+The exit code is 0 where everything is as the scenarios' truth expects of Cordon, 1 where something is not, 2 where
+something could not be run.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+from rich.console import Console
+
+from deploy.backtest.cohort_run import Failed, Task, run_all
+from deploy.backtest.tables import HEAD_NOTE, WIDTH, notes_of, rival_lines, scenario_table, summary_table
+from detectors.backtest.library import ScenarioError, load, names
+from detectors.backtest.scenario import Scenario
+from detectors.backtest.score import CORDON
+from detectors.backtest.summary import Rival, Run, Total, rivals, totals
+from detectors.policy import Policies, PolicyError
+from detectors.policy import load as load_policies
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+SEEDS_MAX: Final = 1000
+NOT_RUN_CODE: Final = 2
+
+
+class Backtest(msgspec.Struct, kw_only=True):
+    """What `--json` writes.
+
+    Attributes:
+        policy: digest of the default policy that decided.
+        as_expected: everything is as the truth expects of Cordon.
+        rivals: peers that lose fewer devices than Cordon somewhere.
+        failed: what could not be run.
+    """
+
+    schema: int = 1
+    policy: str
+    as_expected: bool
+    runs: list[Run]
+    totals: list[Total]
+    rivals: list[Rival]
+    failed: list[Failed]
+
+
+@click.command()
+@click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
+@click.option("--all", "whole", is_flag=True, help="The whole library.")
+@click.option("--policy", "policy_file", type=_FILE, help="Policy that decides; the built-in one if not given.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="First seed; each scenario's own if not given.")
+@click.option("--seeds", type=click.IntRange(1, SEEDS_MAX), default=1, show_default=True, help="How many, one by one.")
+@click.option("--devices", type=click.IntRange(1, 8_500_000), help="Size of the fleet; each scenario's if not given.")
+@click.option("--peers/--no-peers", default=True, show_default=True, help="Let the peers judge too.")
+@click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes side by side.")
+@click.option("--json", "json_file", type=_FILE, help="Write everything here too.")
+def backtest(
+    scenarios: tuple[str, ...],
+    whole: bool,
+    policy_file: Path | None,
+    seed: int | None,
+    seeds: int,
+    devices: int | None,
+    peers: bool,
+    jobs: int,
+    json_file: Path | None,
+) -> None:
+    """Run Cordon's detectors and its peers over SCENARIOs: names from the library, or TOML files."""
+    policies = _policies(policy_file)
+    found = _scenarios(scenarios, whole)
+    tasks = [
+        Task(scenario=one, seed=each, devices=devices, policies=policies, peers=peers)
+        for one in found
+        for each in _seeds(one, seed, seeds)
+    ]
+    runs, failed = _show(run_all(tasks, jobs), seeds)
+    result = Backtest(
+        policy=policies.default.digest,
+        as_expected=not failed and not any(run.judged[CORDON].broken for run in runs),
+        runs=runs,
+        totals=totals(runs),
+        rivals=rivals(runs),
+        failed=failed,
+    )
+    _summary(result, len(found), whole, peers)
+    if json_file is not None:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    raise SystemExit(NOT_RUN_CODE if failed else 0 if result.as_expected else 1)
+
+
+def _policies(file: Path | None) -> Policies:
+    try:
+        return load_policies(file)
+    except PolicyError as error:
+        raise click.BadParameter(str(error), param_hint="--policy") from error
+
+
+def _scenarios(asked: Sequence[str], whole: bool) -> list[Scenario]:
+    if whole == bool(asked):
+        raise click.UsageError(f"name scenarios, or --all for the whole library: {', '.join(names())}")
+    try:
+        return [load(name) for name in (names() if whole else dict.fromkeys(asked))]
+    except ScenarioError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _seeds(scenario: Scenario, first: int | None, count: int) -> Iterator[int]:
+    begin = scenario.seed if first is None else first
+    return ((begin + number) % 2**32 for number in range(count))
+
+
+def _show(outcomes: Iterable[Run | Failed], seeds: int) -> tuple[list[Run], list[Failed]]:
+    """Print each scenario's table as soon as its last seed is done."""
+    console = Console(width=WIDTH)
+    console.print(HEAD_NOTE, "\n", highlight=False)
+    runs: list[Run] = []
+    failed: list[Failed] = []
+    for number, outcome in enumerate(outcomes, start=1):
+        if isinstance(outcome, Failed):
+            failed.append(outcome)
+            click.echo(f"{outcome.scenario}, seed {outcome.seed}: {outcome.message}", err=True)
+        else:
+            runs.append(outcome)
+        if number % seeds == 0:
+            together = [run for run in runs if run.scenario == outcome.scenario]
+            if together:
+                show_scenario(console, together)
+    return runs, failed
+
+
+def show_scenario(console: Console, runs: Sequence[Run]) -> None:
+    """Print one scenario's table with its notes."""
+    console.print(scenario_table(runs))
+    for note in notes_of(runs):
+        console.print(f"  {note}", highlight=False, markup=False)
+    console.print()
+
+
+def _summary(result: Backtest, scenarios: int, whole: bool, peers: bool) -> None:
+    console = Console(width=WIDTH)
+    if result.runs:
+        console.print(summary_table(result.totals, scenarios))
+    for line in rival_lines(result.rivals, whole) if peers and result.runs else ():
+        console.print(f"- {line}", highlight=False, markup=False)
+    for run in result.runs if len(result.runs) > 1 else ():
+        for text in run.judged[CORDON].broken:
+            console.print(f"NOT AS EXPECTED: {run.scenario}, seed {run.seed}: {text}", highlight=False, markup=False)
+    for one in result.failed:
+        console.print(f"NOT RUN: {one.scenario}, seed {one.seed}: {one.message}", highlight=False, markup=False)

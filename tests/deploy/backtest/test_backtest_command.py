@@ -1,0 +1,173 @@
+"""`cordon backtest` from outside: tables, exit codes, JSON, and what it refuses."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from deploy.cli.backtest import Backtest
+from deploy.cli.main import main
+from detectors.backtest.library import names
+from detectors.backtest.peers.registry import names as peer_names
+
+# A few hundred devices for three hours: a file that ends every machine that loads it, in rings, with hold-outs.
+SMALL = """
+extends = "office"
+name = "small"
+title = "A fleet for a test"
+duration_seconds = 10800
+warm_up_seconds = 1200
+
+[fleet]
+devices = 1500
+devices_per_site = 20
+rings = [{ name = "canary", share = 0.2 }, { name = "broad", share = 0.8 }]
+
+[[updates]]
+vendor = "contoso"
+product = "sensor-content"
+version = "2026-03-11"
+declare = "rules"
+rings = [
+  { name = "canary", starts_after_seconds = 0, over_seconds = 1800, share = 0.6 },
+  { name = "broad", starts_after_seconds = 7200, over_seconds = 1800 },
+]
+"""
+HARM = """
+[updates.incident]
+crash_probability = 1
+boot_loop_share = 0.2
+report_share = 0.5
+
+[updates.incident.crash]
+module = "contosovpn.sys"
+bugcheck = 0x50
+frames = [{ module = "contosovpn.sys", offset = 0x1c2f0 }]
+
+[truth]
+guilty = "contoso/sensor-content/2026-03-11"
+decision = "kill"
+
+[truth.expect]
+killed_or_held_before_broad = true
+must_not = ["proceed"]
+named = true
+"""
+HEALTH = """
+[truth]
+decision = "{decision}"
+"""
+
+
+@pytest.fixture
+def harmful(tmp_path: Path) -> str:
+    file = tmp_path / "harmful.toml"
+    file.write_text(SMALL + HARM)
+    return str(file)
+
+
+@pytest.fixture
+def healthy(tmp_path: Path) -> str:
+    file = tmp_path / "healthy.toml"
+    file.write_text(SMALL.replace('"small"', '"well"') + HEALTH.format(decision="proceed"))
+    return str(file)
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["backtest", *arguments], catch_exceptions=False)
+
+
+def without_times(file: Path) -> Backtest:
+    found = msgspec.json.decode(file.read_bytes(), type=Backtest)
+    for run in found.runs:
+        run.simulated_seconds = run.judged_seconds = 0.0
+    return found
+
+
+class TestScenarioThatIsAsExpected:
+    def test_exits_with_0_and_shows_everybody(self, harmful: str) -> None:
+        result = invoke(harmful, "--jobs", "1")
+        assert result.exit_code == 0, result.output
+        assert max(map(len, result.output.splitlines())) <= 120
+        for name in ("cordon", *peer_names()):
+            # Once in the scenario's table, once in the summary.
+            assert sum(line.startswith(f" {name} ") for line in result.output.splitlines()) == 2
+        cordon = next(line for line in result.output.splitlines() if line.startswith(" cordon "))
+        assert "regressed" in cordon
+        assert "yes" in cordon
+
+    def test_same_seed_same_runs_in_one_process_and_in_two(self, harmful: str, healthy: str, tmp_path: Path) -> None:
+        one, two = tmp_path / "one.json", tmp_path / "two.json"
+        invoke(harmful, healthy, "--seed", "3", "--no-peers", "--jobs", "1", "--json", str(one))
+        invoke(harmful, healthy, "--seed", "3", "--no-peers", "--jobs", "2", "--json", str(two))
+        assert without_times(one) == without_times(two)
+
+    def test_json_says_what_the_table_says(self, harmful: str, tmp_path: Path) -> None:
+        file = tmp_path / "out.json"
+        invoke(harmful, "--seeds", "2", "--seed", "7", "--no-peers", "--jobs", "1", "--json", str(file))
+        found = msgspec.json.decode(file.read_bytes(), type=Backtest)
+        assert found.as_expected
+        assert [(run.scenario, run.seed, run.devices) for run in found.runs] == [("small", 7, 1500), ("small", 8, 1500)]
+        for run in found.runs:
+            (score,) = run.scores
+            assert score.decided.killed_ms is not None
+            assert score.decided.crashes_killed is not None
+            assert 0 < score.lost < score.lost_without
+            assert score.before_broad
+            assert run.judged["cordon"].broken == []
+        (total,) = found.totals
+        assert (total.judge, total.runs, total.harmful, total.before_broad, total.unexpected) == ("cordon", 2, 2, 2, 0)
+        assert total.lost == sum(run.scores[0].lost for run in found.runs)
+
+    def test_several_seeds_are_one_table(self, harmful: str) -> None:
+        result = invoke(harmful, "--seeds", "2", "--no-peers", "--jobs", "1")
+        assert result.output.count("2 seeds from") == 1
+        assert " 2/2 " in result.output
+
+
+class TestScenarioThatIsNotAsExpected:
+    def test_exits_with_1_and_says_what_is_broken(self, tmp_path: Path) -> None:
+        file = tmp_path / "demanding.toml"
+        file.write_text(SMALL + HEALTH.format(decision="hold"))
+        result = invoke(str(file), "--no-peers", "--jobs", "1")
+        assert result.exit_code == 1
+        assert "NOT AS EXPECTED, cordon: not the decision that the truth asks for: hold" in result.output
+
+    def test_the_policy_decides(self, harmful: str, tmp_path: Path) -> None:
+        policy = tmp_path / "policy.toml"
+        policy.write_text("devices_least = 2000\n")
+        out = tmp_path / "out.json"
+        result = invoke(harmful, "--no-peers", "--jobs", "1", "--policy", str(policy), "--json", str(out))
+        assert result.exit_code == 1
+        found = msgspec.json.decode(out.read_bytes(), type=Backtest)
+        assert found.runs[0].scores[0].decided.killed_ms is None
+        assert found.runs[0].scores[0].decided.held_ms is not None
+        assert found.runs[0].judged["cordon"].broken == ["contoso/sensor-content/2026-03-11 was not killed"]
+        assert not found.as_expected
+
+
+class TestRefusals:
+    def test_unknown_scenario_lists_the_library(self) -> None:
+        result = invoke("july-20")
+        assert result.exit_code == 2
+        assert all(name in result.output for name in names())
+
+    def test_neither_scenarios_nor_all(self) -> None:
+        assert invoke().exit_code == 2
+        assert invoke("healthy", "--all").exit_code == 2
+
+    def test_policy_with_a_typo(self, harmful: str, tmp_path: Path) -> None:
+        policy = tmp_path / "policy.toml"
+        policy.write_text("alpha_kil = 1e-6\n")
+        result = invoke(harmful, "--policy", str(policy))
+        assert result.exit_code == 2
+        assert "alpha_kil" in result.output
+
+    def test_scenario_that_cannot_be_simulated_is_named_and_the_others_run(self, harmful: str, tmp_path: Path) -> None:
+        file = tmp_path / "odd.toml"
+        file.write_text(SMALL.replace('"small"', '"odd"').replace("[fleet]", "[fleet]\ncheck_in_seconds = 90") + HARM)
+        result = invoke(str(file), harmful, "--no-peers", "--jobs", "1")
+        assert result.exit_code == 2
+        assert "NOT RUN: odd" in result.output
+        assert "\n cordon " in result.output
