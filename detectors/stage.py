@@ -267,6 +267,8 @@ class DetectionStage:
             tracker.process(at_ms, items, shock)
         except Exception as error:
             tracker.failed = f"{type(error).__name__}: {error}"
+        if crashed:
+            self._trackers.crashed(tracker)
 
     def _say(self, tracker: Tracker, *, always: bool) -> None:
         steps = [one.taken_ms for one in self._merger.partitions]

@@ -255,6 +255,11 @@ class Tracker:
         """Tell whether the control arm crashes in a wave: far above its own mean in the last ten minutes."""
         return self._wave.rages(at_ms, self.origin_ms)
 
+    @property
+    def wave_candidate_ms(self) -> int | None:
+        """When its latest block of control crashes began, if they are enough for a wave; None otherwise."""
+        return self._wave.candidate_ms
+
     def findings(self, situation: Situation) -> Findings:
         """Return all that a decision needs, given how the telemetry stands."""
         parts = self._parts()

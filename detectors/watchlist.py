@@ -17,6 +17,7 @@ from detectors.policy import Policies, Policy
 from detectors.shared import Shared, SharedState
 from detectors.tracker import Tracker
 from detectors.tracker_state import TrackerState
+from detectors.wave import ControlWave
 from ingest.events import product_key
 from ingest.rollouts import Rollout
 from ingest.windows import CohortWindow
@@ -64,6 +65,8 @@ class Watchlist(Mapping[str, Tracker]):
         self._trackers: dict[str, Tracker] = {}
         self._past: dict[str, list[PastRollout]] = {}
         self._closed: dict[str, None] = {}
+        # Those that may be in a wave, and since when: few of them, where asking all costs more the more there are.
+        self._waving: dict[str, int] = {}
         self._budgets = Budgets(_limits(policies.default))
         self.shared = Shared()
 
@@ -138,6 +141,7 @@ class Watchlist(Mapping[str, Tracker]):
         while len(self._closed) > _CLOSED_MAX:
             del self._closed[next(iter(self._closed))]
         tracker = self._trackers.pop(rollout, None)
+        self._waving.pop(rollout, None)
         told = tracker.as_past() if tracker is not None else None
         if tracker is not None and told is not None:
             past = self._past.setdefault(product_key(tracker.vendor, tracker.product), [])
@@ -146,12 +150,21 @@ class Watchlist(Mapping[str, Tracker]):
 
     def shaken(self, tracker: Tracker, at_ms: int) -> bool:
         """Tell whether the controls of another product's rollout crash in a wave now."""
+        for name in [name for name, since_ms in self._waving.items() if ControlWave.over(since_ms, at_ms)]:
+            del self._waving[name]
+        others = (self._trackers[name] for name in self._waving)
         return any(
             (other.vendor, other.product) != (tracker.vendor, tracker.product)
             and not is_drill(other.vendor, other.product)
             and other.in_shock(at_ms)
-            for other in self._trackers.values()
+            for other in others
         )
+
+    def crashed(self, tracker: Tracker) -> None:
+        """Note that crashes of a rollout were counted: they may be a wave now."""
+        since_ms = tracker.wave_candidate_ms
+        if since_ms is not None:
+            self._waving[tracker.rollout] = since_ms
 
     def snapshot(self) -> WatchlistState:
         """Return the state; `load` takes it up."""
@@ -173,6 +186,7 @@ class Watchlist(Mapping[str, Tracker]):
         policy = self._policies.for_product(state.vendor, state.product)
         tracker = Tracker.restore(state, policy, self._silence_seconds, self.shared)
         self._trackers[state.rollout] = tracker
+        self.crashed(tracker)
         return tracker
 
 

@@ -39,6 +39,16 @@ class ControlWave:
         blocks = max(1.0, (at_ms - origin_ms) / _BLOCK_MS)
         return self._now > _RATIO * (self._before + 1) / blocks
 
+    @property
+    def candidate_ms(self) -> int | None:
+        """When the latest block began if it has crashes enough for a wave; None if it has too few to rage."""
+        return self._block * _BLOCK_MS if self._now >= _LEAST else None
+
+    @staticmethod
+    def over(candidate_ms: int, at_ms: int) -> bool:
+        """Tell whether a block that began then is over at `at_ms`."""
+        return at_ms // _BLOCK_MS > candidate_ms // _BLOCK_MS
+
     def snapshot(self) -> list[int]:
         """Return the state: `ControlWave` of it goes on alike."""
         return [self._block, self._now, self._before]
