@@ -15,7 +15,7 @@ ARGS ?=
 # Test processes side by side: most tests wait for processes, brokers and disks. 0 runs all in one.
 JOBS ?= 3
 
-.PHONY: help setup deps-system check test chaos demo backtest kafka bench bench-distributed docs lock clean
+.PHONY: help setup deps-system check test chaos demo backtest kafka bench bench-detectors bench-distributed docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,9 @@ kafka: setup ## Start a local Kafka broker to try the distributed way
 
 bench: setup ## Measure the figures, print a table, write build/bench/embedded.json
 	@$(BIN)/python -m deploy.bench.embedded
+
+bench-detectors: setup ## Measure crashes to a kill, validity, cost and lies, write build/bench/detectors.json
+	@$(BIN)/python -m deploy.bench.detectors $(ARGS)
 
 bench-distributed: setup ## Measure the distributed way on a local Kafka, write build/bench/distributed.json
 	@$(BIN)/python -m deploy.bench.distributed $(ARGS)
