@@ -7,7 +7,7 @@ for the seconds it took, whichever process it ran in.
 import multiprocessing
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -49,16 +49,20 @@ class Failed(msgspec.Struct, kw_only=True):
     message: str
 
 
-def run(task: Task) -> Run | Failed:
-    """Run one task at the cohort level; one that breaks does not take the others' results along."""
+Work = Callable[[Task], Run | Failed]
+
+
+def guarded(work: Work, task: Task) -> Run | Failed:
+    """Run one task; one that breaks does not take the others' results along."""
     try:
-        return _run(task)
+        return work(task)
     except Exception as error:  # whatever it is, hours of other scenarios are worth keeping
         place = traceback.extract_tb(error.__traceback__)[-1]
         return failed(task, f"it broke at {place.filename}:{place.lineno}: {type(error).__name__}: {error}")
 
 
-def _run(task: Task) -> Run | Failed:
+def run_cohort(task: Task) -> Run | Failed:
+    """Run one task at the cohort level."""
     scenario, began = task.scenario, time.perf_counter()
     try:
         trace = simulate(scenario, devices=task.devices, seed=task.seed)
@@ -104,20 +108,21 @@ def strangers_killed(trace: Trace, stage: StageRun) -> int:
     return sum(one.killed_ms is not None for rollout, one in stage.decided.items() if rollout not in shipped)
 
 
-def run_all(tasks: Sequence[Task], jobs: int) -> Iterator[Run | Failed]:
+def run_all(tasks: Sequence[Task], jobs: int, work: Work = run_cohort) -> Iterator[Run | Failed]:
     """Run tasks in `jobs` processes and yield what became of them, in the order of the tasks.
 
-    A process that dies takes its pool along: what was not done by then is yielded as failed.
+    `work` must be picklable: a function of a module, or a partial of one. A process that dies takes its pool along:
+    what was not done by then is yielded as failed.
     """
     if jobs == 1 or len(tasks) == 1:
-        yield from map(run, tasks)
+        yield from (guarded(work, task) for task in tasks)
         return
     with ExitStack() as stack:
         # A fresh interpreter for each: a fork would share threads of the numeric libraries.
         context = multiprocessing.get_context("spawn")
         pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=context))
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        waiting = [pool.submit(run, task) for task in tasks]
+        waiting = [pool.submit(guarded, work, task) for task in tasks]
         for task, future in zip(tasks, waiting, strict=True):
             try:
                 yield future.result()

@@ -178,7 +178,7 @@ def notes_of(runs: Sequence[Run]) -> list[str]:
             ]
             notes += [f"{seed}NOT AS EXPECTED, {judge}: {text}" for text in run.judged[judge].broken]
         if run.counted is not None:
-            notes.append(f"{seed}the exact run, with its switch obeyed, lost {run.counted:,} devices")
+            notes.append(f"{seed}{run.agreement}; with nobody to stop them the pipeline's fleet lost {run.counted:,}")
     return notes
 
 

@@ -5,6 +5,7 @@ something could not be run.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,8 @@ import click
 import msgspec
 from rich.console import Console
 
-from deploy.backtest.cohort_run import Failed, Task, run_all
+from deploy.backtest.cohort_run import Failed, Task, Work, run_all, run_cohort
+from deploy.backtest.exact import refusal, run_exact
 from deploy.backtest.tables import HEAD_NOTE, WIDTH, notes_of, rival_lines, scenario_table, summary_table
 from detectors.backtest.library import ScenarioError, load, names
 from detectors.backtest.scenario import Scenario
@@ -53,6 +55,7 @@ class Backtest(msgspec.Struct, kw_only=True):
 @click.option("--seeds", type=click.IntRange(1, SEEDS_MAX), default=1, show_default=True, help="How many, one by one.")
 @click.option("--devices", type=click.IntRange(1, 8_500_000), help="Size of the fleet; each scenario's if not given.")
 @click.option("--peers/--no-peers", default=True, show_default=True, help="Let the peers judge too.")
+@click.option("--exact", is_flag=True, help="Through the whole pipeline too, and compare with the cohort level.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes side by side.")
 @click.option("--json", "json_file", type=_FILE, help="Write everything here too.")
 def backtest(
@@ -63,24 +66,29 @@ def backtest(
     seeds: int,
     devices: int | None,
     peers: bool,
+    exact: bool,
     jobs: int,
     json_file: Path | None,
 ) -> None:
     """Run Cordon's detectors and its peers over SCENARIOs: names from the library, or TOML files."""
     policies = _policies(policy_file)
     found = _scenarios(scenarios, whole)
+    work: Work = run_cohort
+    if exact:
+        found, peers = _through_pipeline(found, whole), False
+        work = partial(run_exact, policy_file="" if policy_file is None else str(policy_file.resolve()))
     tasks = [
         Task(scenario=one, seed=each, devices=devices, policies=policies, peers=peers)
         for one in found
         for each in _seeds(one, seed, seeds)
     ]
-    runs, failed = _show(run_all(tasks, jobs), seeds)
+    runs, failed = _show(run_all(tasks, jobs, work), seeds)
     result = Backtest(
         policy=policies.default.digest,
-        as_expected=not failed and not any(run.judged[CORDON].broken for run in runs),
+        as_expected=not failed and not any(_broken(run) for run in runs),
         runs=runs,
         totals=totals(runs),
-        rivals=rivals(runs),
+        rivals=[] if exact else rivals(runs),
         failed=failed,
     )
     _summary(result, len(found), whole, peers)
@@ -103,6 +111,23 @@ def _scenarios(asked: Sequence[str], whole: bool) -> list[Scenario]:
         return [load(name) for name in (names() if whole else dict.fromkeys(asked))]
     except ScenarioError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _through_pipeline(found: Sequence[Scenario], whole: bool) -> list[Scenario]:
+    """Return the scenarios that can go through the pipeline; one that was named and can't is an error."""
+    reasons = {one.name: refusal(one) for one in found}
+    refused = {name: reason for name, reason in reasons.items() if reason}
+    if refused and not whole:
+        raise click.UsageError("; ".join(f"{name}: {reason}" for name, reason in refused.items()))
+    if refused:
+        click.echo(f"--exact leaves out, since only the cohort level knows them: {', '.join(refused)}", err=True)
+    return [one for one in found if not reasons[one.name]]
+
+
+def _broken(run: Run) -> list[str]:
+    """Return what is not as it ought to be in a run: Cordon's part, and that both levels agree."""
+    texts = [text for judge in run.judged if judge.startswith(CORDON) for text in run.judged[judge].broken]
+    return texts if run.agree else [*texts, run.agreement]
 
 
 def _seeds(scenario: Scenario, first: int | None, count: int) -> Iterator[int]:
@@ -144,7 +169,7 @@ def _summary(result: Backtest, scenarios: int, whole: bool, peers: bool) -> None
     for line in rival_lines(result.rivals, whole) if peers and result.runs else ():
         console.print(f"- {line}", highlight=False, markup=False)
     for run in result.runs if len(result.runs) > 1 else ():
-        for text in run.judged[CORDON].broken:
+        for text in _broken(run):
             console.print(f"NOT AS EXPECTED: {run.scenario}, seed {run.seed}: {text}", highlight=False, markup=False)
     for one in result.failed:
         console.print(f"NOT RUN: {one.scenario}, seed {one.seed}: {one.message}", highlight=False, markup=False)

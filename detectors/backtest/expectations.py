@@ -11,6 +11,7 @@ import msgspec
 
 from detectors.backtest.scenario import Expect, Truth
 from detectors.backtest.score import Score
+from detectors.verdict import VerdictWord
 
 
 class Attribution(enum.StrEnum):
@@ -59,6 +60,11 @@ def judged(truth: Truth, scores: Sequence[Score], strangers_killed: int = 0) -> 
     wrong = [one for one in scores if _wrong_kill(truth, one)]
     as_truth = _decided_as_truth(truth, scores)
     broken = [f"{one.update} was killed, and must not be" for one in wrong]
+    broken += [
+        f"a detector failed on {one.update}: {one.decided.sentence}"
+        for one in scores
+        if one.decided.verdict is VerdictWord.ERROR
+    ]
     if strangers_killed:
         broken.append(f"{strangers_killed} rollouts were killed that nobody ships")
     if truth.expect == Expect():

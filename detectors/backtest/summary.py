@@ -22,7 +22,9 @@ class Run(msgspec.Struct, kw_only=True):
         level: `cohort`, or `exact` for the whole pipeline.
         scores: one for each judge and update.
         judged: by judge.
-        counted: devices that the exact run saw lost, all updates together, with the switch obeyed; else None.
+        counted: devices that the exact run saw lost, all updates together, with nobody to stop them; else None.
+        agree: whether the exact run decides as the cohort level does; True where there is none.
+        agreement: the same in a sentence; empty where there is none.
         simulated_seconds, judged_seconds: wall-clock time that the simulation and the judges took.
     """
 
@@ -35,6 +37,8 @@ class Run(msgspec.Struct, kw_only=True):
     scores: list[Score]
     judged: dict[str, Judged]
     counted: int | None = None
+    agree: bool = True
+    agreement: str = ""
     simulated_seconds: float
     judged_seconds: float
 

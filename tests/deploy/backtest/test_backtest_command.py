@@ -34,6 +34,38 @@ rings = [
   { name = "broad", starts_after_seconds = 7200, over_seconds = 1800 },
 ]
 """
+# The same harm with nothing in it that the pipeline's simulation does not know, and shorter.
+PLAIN = f"""
+extends = "office"
+name = "plain"
+title = "A fleet for both levels"
+duration_seconds = 4200
+warm_up_seconds = 1200
+step_seconds = 10
+
+[fleet]
+devices = 500
+devices_per_site = 20
+rings = [{{ name = "canary", share = 0.2 }}, {{ name = "broad", share = 0.8 }}]
+
+[[fleet.form_factors]]
+name = "desktop"
+weight = 1
+uptime_hours_mean = 90
+on_by_hour = {[0.9] * 24}
+os_builds = [{{ name = "19045.4651", weight = 1 }}]
+models = [{{ name = "OptiPlex 7010", weight = 1 }}]
+
+[[updates]]
+vendor = "contoso"
+product = "sensor-content"
+version = "2026-03-11"
+declare = "rules"
+rings = [
+  {{ name = "canary", starts_after_seconds = 0, over_seconds = 1200, share = 0.6 }},
+  {{ name = "broad", starts_after_seconds = 2400, over_seconds = 1200 }},
+]
+"""
 HARM = """
 [updates.incident]
 crash_probability = 1
@@ -145,6 +177,33 @@ class TestScenarioThatIsNotAsExpected:
         assert found.runs[0].scores[0].decided.held_ms is not None
         assert found.runs[0].judged["cordon"].broken == ["contoso/sensor-content/2026-03-11 was not killed"]
         assert not found.as_expected
+
+
+class TestThroughThePipeline:
+    def test_both_levels_are_shown_and_compared(self, tmp_path: Path) -> None:
+        file, out = tmp_path / "plain.toml", tmp_path / "out.json"
+        file.write_text(PLAIN + HARM)
+        result = invoke(str(file), "--exact", "--seed", "3", "--json", str(out))
+        assert result.exit_code == 0, result.output
+        assert " cordon (exact) " in result.output
+        assert "cohort level / pipeline agree" in " ".join(result.output.split())
+        (run,) = msgspec.json.decode(out.read_bytes(), type=Backtest).runs
+        assert (run.level, run.devices, run.agree) == ("exact", 500, True)
+        cohort, exact = run.scores
+        assert cohort.rollout == exact.rollout
+        assert cohort.decided.killed_ms is not None
+        assert exact.decided.killed_ms is not None
+        # The same devices take it at the same times: when it is noticed may differ, by less than the ring takes.
+        assert abs(cohort.decided.killed_ms - exact.decided.killed_ms) < 600_000
+        assert run.counted is not None
+        assert abs(run.counted - cohort.lost_without) <= 0.05 * cohort.lost_without
+
+    def test_what_only_the_cohort_level_knows_is_refused_by_name(self, harmful: str) -> None:
+        result = invoke(harmful, "--exact")
+        assert result.exit_code == 2
+        assert "small: only the cohort level knows fleet.form_factors laptop: weekend_share" in " ".join(
+            result.output.split()
+        )
 
 
 class TestRefusals:

@@ -6,6 +6,7 @@ from detectors.backtest.expectations import Attribution, Judged, judged
 from detectors.backtest.scenario import Expect, Truth
 from detectors.backtest.score import Decided, Score
 from detectors.backtest.summary import Run, rivals, totals
+from detectors.verdict import VerdictWord
 
 BROAD_MS = 3_600_000
 
@@ -67,6 +68,11 @@ class TestExpectations:
         truth = Truth(guilty="v/p/1", decision="proceed", expect=Expect(must_not=["kill"]))
         assert judged(truth, [scored(guilty=True, killed=1)]).wrong_kills == 1
         assert judged(truth, [scored(guilty=True)]).broken == []
+
+    def test_a_detector_that_failed_is_never_as_expected(self) -> None:
+        score = scored()
+        score.decided = Decided(verdict=VerdictWord.ERROR, sentence="the sum is none")
+        assert judged(HEALTHY, [score]).broken == ["a detector failed on v/p/1: the sum is none"]
 
     def test_a_kill_of_what_nobody_ships_is_wrong(self) -> None:
         assert judged(NAMED, [scored(guilty=True, killed=1)], strangers_killed=2).broken == [
