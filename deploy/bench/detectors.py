@@ -16,6 +16,7 @@ from deploy.bench.figures import Figure, show
 
 PARTS = {
     "crashes": "deploy.bench.detectors_crashes",
+    "validity": "deploy.bench.detectors_validity",
     "stage": "deploy.bench.detectors_stage",
 }
 PART_SECONDS_MAX = 1200
