@@ -133,7 +133,7 @@ def scenario_table(runs: Sequence[Run]) -> Table:
     table.add_column("who", no_wrap=True)
     table.add_column("verdict", min_width=9)
     for name in ("held", "killed", "crashes", "lost", "without", "delay"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for name in ("wrong", "named", "expected"):
         table.add_column(name)
     judges = judges_of(runs)
@@ -228,3 +228,24 @@ def rival_lines(found: Sequence[Rival], whole_library: bool) -> list[str]:
     if not clean:
         lines.append(f"no peer loses fewer devices than cordon without a wrong kill somewhere in {where}")
     return lines
+
+
+def recorded_table(update: str, head: str, scores: Sequence[Score]) -> Table:
+    """Return the table of one recorded rollout: decisions only, for nobody knows the truth of it."""
+    table = Table(title=f"{update}: {head}", title_justify="left", **_LOOK)
+    table.add_column("who", no_wrap=True)
+    table.add_column("verdict", min_width=9)
+    for name in ("held", "killed", "crashes", "devices that had it by then", "all that took it"):
+        table.add_column(name, justify="right")
+    for one in scores:
+        table.add_row(
+            one.judge,
+            _verdict([one]),
+            _when([one], "hold"),
+            _when([one], "kill"),
+            _crashes([one]),
+            "-" if one.decided.held_ms is None else f"{one.taken:,}",
+            f"{one.taken_without:,}",
+            style="bold" if one.judge == CORDON else "",
+        )
+    return table

@@ -16,12 +16,14 @@ from rich.console import Console
 from deploy.backtest.cohort_run import Failed, Task, Work, run_all, run_cohort
 from deploy.backtest.exact import refusal, run_exact
 from deploy.backtest.tables import HEAD_NOTE, WIDTH, notes_of, rival_lines, scenario_table, summary_table
+from deploy.cli.backtest_recorded import Question, run_recorded
 from detectors.backtest.library import ScenarioError, load, names
 from detectors.backtest.scenario import Scenario
 from detectors.backtest.score import CORDON
 from detectors.backtest.summary import Rival, Run, Total, rivals, totals
 from detectors.policy import Policies, PolicyError
 from detectors.policy import load as load_policies
+from ingest.topics import LIVE_LANE
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 SEEDS_MAX: Final = 1000
@@ -57,6 +59,11 @@ class Backtest(msgspec.Struct, kw_only=True):
 @click.option("--peers/--no-peers", default=True, show_default=True, help="Let the peers judge too.")
 @click.option("--exact", is_flag=True, help="Through the whole pipeline too, and compare with the cohort level.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes side by side.")
+@click.option("--store", metavar="URL", help="Recorded traffic: the query endpoint of `cordon up`. No truth, no seeds.")
+@click.option("--since", metavar="TIME", help="With --store: from when, 12h, 30d, or a UTC time.  [default: 30d]")
+@click.option("--until", metavar="TIME", help="With --store: until when.  [default: the latest report's time]")
+@click.option("--product", metavar="VENDOR/PRODUCT", help="With --store: only this product's rollouts.")
+@click.option("--lane", metavar="NAME", help="With --store: lane to read.  [default: live]")
 @click.option("--json", "json_file", type=_FILE, help="Write everything here too.")
 def backtest(
     scenarios: tuple[str, ...],
@@ -68,10 +75,25 @@ def backtest(
     peers: bool,
     exact: bool,
     jobs: int,
+    store: str | None,
+    since: str | None,
+    until: str | None,
+    product: str | None,
+    lane: str | None,
     json_file: Path | None,
 ) -> None:
-    """Run Cordon's detectors and its peers over SCENARIOs: names from the library, or TOML files."""
+    """Run Cordon's detectors and its peers over SCENARIOs: names from the library, or TOML files.
+
+    With --store, over the rollouts that a store has recorded: what would the policy have done?
+    """
     policies = _policies(policy_file)
+    if store is not None:
+        if scenarios or whole or exact or seed is not None or devices is not None or seeds > 1:
+            raise click.UsageError("--store takes what was recorded: no scenarios, --all, --exact, --seed or --devices")
+        run_recorded(Question(store, lane or LIVE_LANE, since, until, product), policies, peers, json_file)
+        return
+    if any(value is not None for value in (since, until, product, lane)):
+        raise click.UsageError("--since, --until, --product and --lane go with --store")
     found = _scenarios(scenarios, whole)
     work: Work = run_cohort
     if exact:

@@ -56,6 +56,8 @@ class Score(msgspec.Struct, kw_only=True):
         broad_ms: the same of its last ring; `began_ms` for a rollout of one ring.
         lost: devices harmed, had the first hold or kill stopped the push.
         lost_without: devices harmed with nobody to stop it.
+        taken: devices that take the update, had the first hold or kill stopped the push.
+        taken_without: devices that take it with nobody to stop it.
         delay_seconds: from the first harm to the first hold or kill; None without harm or decision.
         before_broad: held or killed before the push to the last ring began.
         false_kill: killed though it harms nobody.
@@ -75,6 +77,7 @@ class Score(msgspec.Struct, kw_only=True):
     lost: int
     lost_without: int
     taken: int
+    taken_without: int
     delay_seconds: float | None
     before_broad: bool
     false_kill: bool
@@ -192,6 +195,7 @@ def score(trace: Trace, truth: UpdateTruth, judge: str, decided: Decided) -> Sco
         lost=truth.lost(stopped_ms),
         lost_without=truth.lost(),
         taken=truth.taken(stopped_ms),
+        taken_without=truth.taken(),
         delay_seconds=(
             None if decided.held_ms is None or harm_ms is None else max(0, decided.held_ms - harm_ms) / 1000.0
         ),

@@ -25,7 +25,7 @@ def scored(
     return Score(
         scenario="s", seed=1, judge=judge, rollout=f"r-{update}", update=update, guilty=guilty, began_ms=0,
         broad_ms=BROAD_MS, decided=Decided(held_ms=held, killed_ms=killed, proceeded_ms=proceeded), lost=lost,
-        lost_without=100 if guilty else 0, taken=0, delay_seconds=None,
+        lost_without=100 if guilty else 0, taken=0, taken_without=0, delay_seconds=None,
         before_broad=held is not None and held < BROAD_MS, false_kill=killed is not None and not guilty,
         false_hold=held is not None and not guilty, missed=guilty and held is None,
     )  # fmt: skip
