@@ -128,7 +128,7 @@ def through_grouping(reports: Reports, watched: list[Watched], times_ms: list[in
     for one in reports.sent:
         numbers[one.device] += 1
         made.append((one, numbers[one.device]))
-    made.sort(key=lambda pair: (pair[0].arrives_ms, pair[1]))
+    made.sort(key=lambda pair: (pair[0].arrives_ms, pair[0].device, pair[1]))
     offsets: dict[tuple[int, str], int] = defaultdict(int)
     steps: list[Step] = []
     told, place = set(), 0

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from detectors.backtest.cohort.facts import Facts
+from detectors.backtest.cohort.digest import Digest
 from detectors.backtest.cohort.shipping import begins_ms, lies_ms, product_of
 from detectors.backtest.cohort.uptime import NEVER
 from detectors.backtest.draws import Ints
@@ -48,22 +48,22 @@ class Watched:
     rivals: tuple[tuple[int, Ints], ...] = ()
 
 
-def watched_of(scenario: Scenario, facts: list[Facts], partitions: int) -> list[Watched]:
+def watched_of(scenario: Scenario, digest: Digest) -> list[Watched]:
     """Return the rollouts under watch in the order in which they were said."""
-    found = [_shipped(scenario, number, facts) for number in range(len(scenario.updates))]
+    found = [_shipped(scenario, number, digest) for number in range(len(scenario.updates))]
     for number, liar in enumerate(scenario.liars):
         if liar.tells == "versions":
             found += _invented(scenario, number)
     found.sort(key=lambda one: one.said_ms)
     _make_room(found)
-    _match(found, facts, partitions)
+    _match(found, digest)
     return found
 
 
-def _shipped(scenario: Scenario, number: int, facts: list[Facts]) -> Watched:
+def _shipped(scenario: Scenario, number: int, digest: Digest) -> Watched:
     plan = scenario.updates[number]
     begins = begins_ms(scenario, plan)
-    first = min((int(one.exposed_ms[number].min(initial=NEVER)) for one in facts), default=NEVER)
+    first = digest.known_ms[number]
     if plan.declare == "no":
         said = origin = first if first < NEVER else begins
         bound = Bound.OFFERED if plan.says_offered else Bound.NONE
@@ -75,10 +75,8 @@ def _shipped(scenario: Scenario, number: int, facts: list[Facts]) -> Watched:
     if plan.declare == "rules":
         record = msgspec.structs.replace(record, rings=_rings(begins, plan), declared_by="rollout-system")
     elif plan.declare == "lists":
-        record = msgspec.structs.replace(
-            record, pushed_devices=sum(int((one.taken[number].offered_ms < NEVER).sum()) for one in facts),
-            declared_by="rollout-system",
-        )  # fmt: skip
+        count = len(digest.taken(number)[0])
+        record = msgspec.structs.replace(record, pushed_devices=count, declared_by="rollout-system")
     else:
         record = msgspec.structs.replace(record, discovered_by=scenario.fleet.tenants[0].name)
     closes = NEVER if plan.closed_after_seconds is None else begins + round(plan.closed_after_seconds * 1000)
@@ -140,25 +138,17 @@ def _make_room(found: list[Watched]) -> None:
             min(same, key=lambda other: other.record.origin_ms).until_ms = one.said_ms
 
 
-def _match(found: list[Watched], facts: list[Facts], partitions: int) -> None:
+def _match(found: list[Watched], digest: Digest) -> None:
     """Find each rollout's rivals: the youngest of other products that overlap on devices, from the minute they do."""
     for one in found:
         overlaps = []
         for number, other in enumerate(found):
             if other.product == one.product or INVENTED in (one.update, other.update):
                 continue
-            since = _meet(one, other, facts, partitions)
-            if since.min() < min(NEVER, one.until_ms, other.until_ms):
+            first = digest.meet_ms[one.update, other.update]
+            if first.min() < min(NEVER, one.until_ms, other.until_ms):
+                since = np.where(first < NEVER, (first // MINUTE_MS + 1) * MINUTE_MS, NEVER)
                 overlaps.append((other.said_ms, number, since))
         youngest = sorted(overlaps, key=lambda overlap: overlap[:2])[-RIVALS_MAX:]
         chosen = [(number, since) for _, number, since in youngest]
         one.rivals = tuple(sorted(chosen, key=lambda rival: found[rival[0]].record.rollout))
-
-
-def _meet(one: Watched, other: Watched, facts: list[Facts], partitions: int) -> Ints:
-    """Return by partition the full minute after which a device is known to be exposed to both; shape (partitions,)."""
-    first = np.full(partitions, NEVER, dtype=np.int64)
-    for each in facts:
-        both = np.maximum(each.exposed_ms[one.update], each.exposed_ms[other.update])
-        np.minimum.at(first, each.chunk.partition, both)
-    return np.where(first < NEVER, (first // MINUTE_MS + 1) * MINUTE_MS, NEVER)

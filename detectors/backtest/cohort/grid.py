@@ -11,9 +11,8 @@ from detectors.backtest.scenario import Scenario
 MINUTE_MS: Final = 60_000
 TICK_MS: Final = 250
 _DAY_SECONDS: Final = 86_400
-# A ring's push is cut into so many steps, none shorter than a second.
+# A ring's push is cut into so many steps, none shorter than a second or longer than a quiet one.
 _PUSH_STEPS: Final = 300
-_PUSH_STEP_MS_MAX: Final = 30_000
 # For so long after a ring's push begins every minute is judged for silence.
 PUSH_MINUTES: Final = 30
 # So many crashes get a step of their own, those of exposed devices first.
@@ -61,7 +60,7 @@ def _pushes(scenario: Scenario) -> list[Ints]:
         for ring in plan.rings:
             begin = begins_ms(scenario, plan) + round(ring.starts_after_seconds * 1000)
             lasts = round(ring.over_seconds * 1000)
-            step = min(max(lasts // _PUSH_STEPS, 1000), _PUSH_STEP_MS_MAX)
+            step = min(max(lasts // _PUSH_STEPS, 1000), quiet_ms(scenario))
             found.append(begin + np.arange(0, lasts + 1, step) // TICK_MS * TICK_MS)
     return found
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from detectors.backtest.cohort.grid import MINUTE_MS, PUSH_MINUTES, lag_ms, ring_starts
+from detectors.backtest.cohort.grid import MINUTE_MS, PUSH_MINUTES, lag_ms, quiet_ms, ring_starts
 from detectors.backtest.cohort.tables import RolloutTables, Sums
 from detectors.backtest.draws import Ints
 from detectors.backtest.scenario import Scenario
@@ -22,9 +22,9 @@ from ingest.windows import AtRisk, CohortWindow, FirstCrash, HeardMinute, Margin
 
 # Grouping does not judge silence from minutes that a longer step has passed.
 _BLIND_MS: Final = 60_000
-# Between full windows where steps are not of one length: of a rollout with newly exposed devices, and without.
-_FULL_MOVED_MS: Final = 300_000
-_FULL_MS: Final = 900_000
+# Quiet steps between full windows where steps are not of one length: with newly exposed devices, and without.
+_FULL_MOVED: Final = 5
+_FULL: Final = 15
 
 Table = npt.NDArray[np.int32]
 Admitted = dict[tuple[int, int], dict[int, list[FirstCrash]]]
@@ -125,7 +125,7 @@ class Teller:
         self._tables, self._admitted, self._arrivals = tables, admitted, arrivals_ms
         self._classes, self._silence_ms, self._exact = classes, silence_ms, exact
         self._first_minute = int(times_ms[0]) // MINUTE_MS - 1
-        self._starts = ring_starts(scenario)
+        self._starts, self._quiet_ms = ring_starts(scenario), quiet_ms(scenario)
 
     def feed(self) -> Iterator[Rollout | Step]:
         """Yield rollouts and steps in the order of the log."""
@@ -198,8 +198,8 @@ class Teller:
         minute = watermark // MINUTE_MS
         if minute != since // MINUTE_MS:
             heard = self._heard(voice, minute, silence_from)
-            most = _FULL_MOVED_MS if voice.exposed_total != voice.exposed_full else _FULL_MS
-            voice.full |= self._exact or watermark - voice.full_ms >= most
+            most = _FULL_MOVED if voice.exposed_total != voice.exposed_full else _FULL
+            voice.full |= self._exact or watermark - voice.full_ms >= most * self._quiet_ms
         at_risk = _rows(voice, places)
         if not (at_risk or crashes or heard or voice.full or voice.exposed_total != voice.exposed_said):
             return None

@@ -84,6 +84,8 @@ class Lookup:
 
     def when(self, devices: Ints, times_ms: Ints) -> Ints:
         """Return when each device runs, at its time or next after it; `NEVER` if it doesn't any more."""
+        if len(self._keys) == 0:
+            return np.full(len(devices), NEVER, dtype=np.int64)
         place = self.next(devices, np.minimum(times_ms, NEVER - 1))
         found: Ints = np.where(place < 0, NEVER, np.maximum(times_ms, self.spans.start_ms[place]))
         return np.where(times_ms >= NEVER, NEVER, found)

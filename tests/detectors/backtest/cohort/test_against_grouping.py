@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from detectors.backtest.cohort import simulate
 from detectors.backtest.cohort.declaring import watched_of
 from detectors.backtest.cohort.dice import Dice
+from detectors.backtest.cohort.digest import Digest
 from detectors.backtest.cohort.facts import Life
 from detectors.backtest.cohort.kinds import Kinds
 from detectors.backtest.cohort.people import People
@@ -35,7 +36,9 @@ def both_ways(scenario: Scenario) -> tuple[list[Step], list[Step]]:
     assigned = assign(scenario, people)
     (chunk,) = people.chunks()
     facts = Life(scenario, people, assigned, dice, kinds).facts(chunk)
-    watched = watched_of(scenario, [facts], PARTITIONS)
+    digest = Digest(len(scenario.updates), PARTITIONS)
+    digest.add(facts)
+    watched = watched_of(scenario, digest)
     times = sorted({step.watermark_ms for step in steps})
     return steps, through_grouping(Reports(scenario, people, facts), watched, times, PARTITIONS)
 

@@ -1,11 +1,14 @@
 """Simulate a scenario at the level of cohorts: steps for Cordon, minutes for its peers, and the truth."""
 
+from collections.abc import Iterator
+
 import msgspec
 import numpy as np
 
 from detectors.backtest.cohort.crashlog import CrashLog
 from detectors.backtest.cohort.declaring import INVENTED, Watched, watched_of
 from detectors.backtest.cohort.dice import Dice
+from detectors.backtest.cohort.digest import Digest
 from detectors.backtest.cohort.facts import Facts, Life
 from detectors.backtest.cohort.grid import quiet_ms, watermarks
 from detectors.backtest.cohort.hearing import MINUTE_MS
@@ -23,6 +26,8 @@ from detectors.backtest.trace import Trace, UpdateTruth
 from ingest.grouping.cells import RECENT_SECONDS
 
 SILENCE_SECONDS = 900
+# Up to so many devices everything that is true of them is kept between the two passes.
+KEPT_DEVICES_MAX = 1_000_000
 
 
 class CohortError(ValueError):
@@ -57,36 +62,30 @@ def simulate(
         raise CohortError("fleet.check_in_seconds: the cohort level needs whole minutes, at most 840 seconds")
     dice, kinds = Dice(scenario.seed), Kinds(scenario)
     people = People(scenario, scenario.fleet.devices if devices is None else devices, partitions, dice)
-    assigned = assign(scenario, people)
-    life = Life(scenario, people, assigned, dice, kinds)
-    facts = [life.facts(chunk) for chunk in people.chunks()]
-    watched = watched_of(scenario, facts, partitions)
-    times = _times(scenario, facts, step_seconds)
-    world = _World(scenario, people, kinds, times, partitions)
-    for one in facts:
+    life = Life(scenario, people, assign(scenario, people), dice, kinds)
+    # What is true of the largest fleets is worked out twice rather than kept.
+    kept = [] if people.devices > KEPT_DEVICES_MAX else [life.facts(chunk) for chunk in people.chunks()]
+
+    def facts() -> Iterator[Facts]:
+        return iter(kept) if kept else (life.facts(chunk) for chunk in people.chunks())
+
+    digest = Digest(len(scenario.updates), partitions)
+    for one in facts():
+        digest.add(one)
+    watched = watched_of(scenario, digest)
+    arrivals, exposed, _ = digest.arrivals()
+    world = _World(scenario, people, kinds, watermarks(scenario, arrivals, exposed, step_seconds), partitions)
+    for one in facts():
         world.take(watched, one)
     return Trace(
         name=scenario.name,
         seed=scenario.seed,
         partitions=partitions,
-        feed=world.teller(facts, exact=step_seconds is not None).feed(),
+        feed=world.teller(digest, exact=step_seconds is not None).feed(),
         minutes={one.record.rollout: world.observers[place].minutes() for place, one in world.shipped},
-        truths=[_truth(scenario, one, facts) for _, one in world.shipped],
+        truths=[_truth(scenario, one, digest) for _, one in world.shipped],
         reaction_ms=scenario.reaction_ms,
     )
-
-
-def _times(scenario: Scenario, facts: list[Facts], step_seconds: float | None) -> Ints:
-    arrivals, first = [], []
-    for one in facts:
-        told = one.arrives_ms < NEVER
-        device = one.crashes.device[told]
-        exposed = np.zeros(len(device), dtype=np.bool_)
-        for known in one.exposed_ms:
-            exposed |= known[device] <= one.arrives_ms[told]
-        arrivals.append(one.arrives_ms[told])
-        first.append(exposed)
-    return watermarks(scenario, np.concatenate(arrivals), np.concatenate(first), step_seconds)
 
 
 class _World:
@@ -127,13 +126,10 @@ class _World:
                 self.shipped.append((number, one))
         self.shipped.sort(key=lambda pair: pair[1].update)
 
-    def teller(self, facts: list[Facts], *, exact: bool) -> Teller:
+    def teller(self, digest: Digest, *, exact: bool) -> Teller:
         """Return what says the steps."""
-        arrivals = np.concatenate([one.arrives_ms for one in facts])
-        partition = np.concatenate([one.chunk.partition[one.crashes.device] for one in facts])
-        by_partition = [
-            np.sort(arrivals[(partition == number) & (arrivals < NEVER)]) for number in range(self._partitions)
-        ]
+        arrivals, _, partition = digest.arrivals()
+        by_partition = [np.sort(arrivals[partition == number]) for number in range(self._partitions)]
         return Teller(
             self._scenario,
             self._times,
@@ -147,17 +143,10 @@ class _World:
         )
 
 
-def _truth(scenario: Scenario, one: Watched, facts: list[Facts]) -> UpdateTruth:
+def _truth(scenario: Scenario, one: Watched, digest: Digest) -> UpdateTruth:
     plan = scenario.updates[one.update]
-    real = [each.chunk.invented < 0 for each in facts]
-    took = np.concatenate([each.taken[one.update].offered_ms[mine] for each, mine in zip(facts, real, strict=True)])
-    harmed = np.concatenate([each.harmed[one.update][mine] for each, mine in zip(facts, real, strict=True)])
-    first = NEVER
-    for each in facts:
-        mine = each.crashes.update == one.update
-        first = min(first, int(each.crashes.at_ms[mine].min(initial=NEVER)))
-    order = np.argsort(took, kind="stable")
-    order = order[took[order] < NEVER]
+    took, harmed = digest.taken(one.update)
+    first = digest.first_harm_ms[one.update]
     starts = sorted(begins_ms(scenario, plan) + round(ring.starts_after_seconds * 1000) for ring in plan.rings)
     return UpdateTruth(
         rollout=one.record.rollout,
@@ -167,7 +156,7 @@ def _truth(scenario: Scenario, one: Watched, facts: list[Facts]) -> UpdateTruth:
         guilty=plan.name in scenario.truth.names,
         began_ms=starts[0],
         broad_ms=starts[-1],
-        took_ms=took[order],
-        harmed=harmed[order],
+        took_ms=took,
+        harmed=harmed,
         first_harm_ms=first if first < NEVER else None,
     )
