@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.cell_margins import CellMargins
+from detectors.delay import corrected
 from detectors.exposure import Counts, ExposureBound, ring_of, upper_bound
 from detectors.history import CELLS_MAX, COUNT_MAX, KEPT_MS, CountHistory, HistoryState
 from detectors.margin_counts import MarginCounts, MarginCountsState
@@ -290,8 +291,12 @@ class CohortCounts:
 
         A crash inside its step's interval is looked up over the whole interval, since the step does not say when in it
         the counts changed; an older one in the time of its event as finely as that is still known. The device that
-        crashed counts as at risk in its arm. Where the device's build or model is exposed to a larger share than its
-        cell, that share counts: an update that goes to one model is not compared with the others.
+        crashed counts as at risk in its arm.
+
+        Where the device's build or model is exposed more than the fleet, its cell's odds are raised as much: an update
+        that goes to one model is not compared with the others. For an exposed crash a share counts as at least
+        `share_least`: in a push's first seconds counts are older than the world. A control's needs no such care, since
+        a larger share would only count it for more.
         """
         count = len(places)
         found = Shares(np.empty((count, ROWS)), np.empty(count), np.empty(count), np.empty(count))
@@ -308,8 +313,9 @@ class CohortCounts:
             known, control = self._rows_at(span, self._pairs_of[place.column])
             upper = _upper(known, control, reached, crashed)
             for margin in place.margins:
-                upper = np.maximum(upper, self.margins.shares(margin, crashed))
-            found.upper[index] = upper
+                upper = corrected(upper, self.margins.enrichment(margin))
+            least = bound.share_least if crashed else 0.0
+            found.upper[index] = np.maximum(upper, least)
             found.known[index] = _known(float(known[NOBODY]), float(control[NOBODY]), crashed)
             mine = known[NOBODY] - known[place.group], control[NOBODY] - control[place.group]
             found.known_group[index] = _known(float(mine[0]), float(mine[1]), crashed)
@@ -318,7 +324,7 @@ class CohortCounts:
                 pairs = [pair for column in siblings for pair in self._pairs_of[column]]
                 known, control = self._rows_at(span, pairs)
                 upper = _upper(known, control, reached, crashed)
-            found.marginal[index] = upper[NOBODY]
+            found.marginal[index] = max(float(upper[NOBODY]), least)
         return found
 
     def _rows_at(self, span: tuple[int, int], pairs: list[int]) -> tuple[Counts, Counts]:

@@ -1,10 +1,11 @@
-"""Reporting delay by arm: odds corrected where crashes of the exposed arm are heard of sooner than the others'.
+"""Reporting delay by arm: odds corrected while crashes of the exposed arm are heard of sooner than the others'.
 
 An update restarts devices, and a device that has just started reports at once; one that is on the road reports tonight.
 Then the first hour shows the exposed arm's crashes and hides the control's, and a healthy rollout looks bad. Plain
 numbers only. Invariant: a correction is never below 1, so it can cost crashes and never make evidence.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,23 +15,22 @@ import numpy.typing as npt
 
 from detectors.sequential import Floats
 
-# Bin i holds delays below 2^i / 4 seconds: a quarter of a second to 36 hours.
-BINS: Final = 20
+# Four bins to the doubling: bin i holds delays up to 0.25 * 2^(i / 4) seconds, the last one from 29 hours on.
+_PER_DOUBLING: Final = 4
+BINS: Final = 76
 # With fewer delays on record nothing is known of how reports arrive, and nothing is corrected.
 HISTORY_LEAST: Final = 30
-# What is known of all devices counts as one crash for the exposed arm, until it has its own.
-_PRIOR: Final = 1.0
-CORRECTION_MAX: Final = 1e4
-# Beyond it both counts are halved: how reports arrive changes over the months.
+# Beyond it all counts are halved: how reports arrive changes over the months.
 _HISTORY_MOST: Final = 4096
+CORRECTION_MAX: Final = 1e4
 
 Counts = npt.NDArray[np.int64]
 
 
 def delay_bin(delay_seconds: npt.ArrayLike) -> Counts:
     """Return the bin of each delay, shape as given; negative delays count as none."""
-    delays = np.maximum(np.asarray(delay_seconds, dtype=np.float64), 0.0)
-    bins: Counts = np.clip(np.ceil(np.log2(np.maximum(delays * 4.0, 1.0))).astype(np.int64), 0, BINS - 1)
+    delays = np.maximum(np.asarray(delay_seconds, dtype=np.float64) * 4.0, 1.0)
+    bins: Counts = np.clip(np.ceil(np.log2(delays) * _PER_DOUBLING - 1e-9).astype(np.int64), 0, BINS - 1)
     return bins
 
 
@@ -55,11 +55,10 @@ class DelayHistory:
         """Tell whether there are delays enough to say anything."""
         return int(self._counts.sum()) >= HISTORY_LEAST
 
-    def completeness(self) -> Floats:
-        """Return the share of crashes that are heard of within each bin's delay: shape (20,), rising to 1."""
-        total = self._counts.sum()
-        share: Floats = (np.cumsum(self._counts) + 0.5) / (total + 0.5)
-        return share
+    def within(self, seconds: float) -> float:
+        """Return the share of crashes that are heard of within so long, above 0 and at most 1."""
+        total = int(self._counts.sum())
+        return (float(self._counts[: int(delay_bin(seconds)) + 1].sum()) + 0.5) / (total + 0.5)
 
     def snapshot(self) -> list[int]:
         """Return the state: `DelayHistory` of it goes on alike."""
@@ -69,63 +68,70 @@ class DelayHistory:
 class DelayCorrectionState(msgspec.Struct, kw_only=True):
     """What `DelayCorrection.snapshot` gives."""
 
-    exposed: list[int]
+    exposed: int
+    surprise: float
 
 
 class DelayCorrection:
-    """The factor on the odds of a crash being an exposed one, by how late it was heard of.
+    """The factor on the odds of a crash being an exposed one, while not all crashes since the push began are heard of.
 
-    Model. With G_e(d) and G_c(d) the shares of the arms' crashes that are heard of within d, a crash heard of at
-    delay d is an exposed one with odds rho * w / (1 - w) * c, c = max(1, G_e(d) / G_c(d)). Where the exposed arm is
-    quicker and the quicker the sooner (a monotone likelihood ratio), the ratio of completeness is never smaller than
-    that of the densities at d, which is the exact factor: known G would overstate, never understate.
+    Model. With G_e and G_c the shares of the arms' crashes that are heard of within some time, crashes that happened
+    since the push began, t ago, arrive in the arms at rates in proportion to G_e(t) and G_c(t). So a crash that arrives
+    now is an exposed one with odds rho * w / (1 - w) * c, c = max(1, G_e(t) / G_c(t)). Once all delays have passed c is
+    1, however the arms differ: what was late has come.
 
-    G_c comes from `DelayHistory`; G_e from this rollout's exposed crashes before this one, with the history as one
-    crash more. So equal arms are corrected by little (their G_e strays about G_c), and an arm that is ten times quicker
-    is noticed at its second crash.
+    G_c is `DelayHistory`. Of G_e only one thing is asked: whether exposed crashes look heard of sooner than the
+    history's. Those heard of at delay d_i, t_i after the push began, would give u_i = G_c(d_i) / G_c(t_i) evenly
+    between 0 and 1 if the arms were alike, so that the mean of -log u_i is 1. Where it is larger, however little, the
+    exposed arm counts as heard of at once, c = 1 / G_c(t); otherwise c = 1. An exposed crash's own delay counts before
+    it is scored.
 
     Assumptions. Control crashes arrive as the product's crashes did before. Delays are not told by the device but
     measured from its event time to its arrival, so a device clock that runs ahead looks quick.
 
     Example:
-        Reports usually take hours; those of the exposed arm come within a second.
+        Reports usually take two hours; those of the exposed arm come within a second, ten minutes after the push began.
 
         >>> history = DelayHistory()
-        >>> history.add(np.full(99, 7200.0)), history.add([0.5])
-        (None, None)
+        >>> history.add(np.linspace(0.0, 14_400.0, 1000))
         >>> correction = DelayCorrection()
-        >>> [round(float(correction.factor(history, 0.5)), 1) for _ in range(3) if correction.add(0.5) is None]
-        [34.0, 45.0, 50.5]
+        >>> round(correction.exposed(history, 1.0, 600.0), 1), round(correction.control(history, 86_400.0), 1)
+        (23.0, 1.0)
 
-    Source: Lagakos, Barraj and De Gruttola (1988), "Nonparametric analysis of truncated survival data", for what right
-    truncation does to early counts; the ratio of completeness is that of two truncated counts.
+    Source: Lagakos, Barraj and De Gruttola (1988), "Nonparametric analysis of truncated survival data", for arrivals
+    that are truncated by the time of looking.
     """
 
     def __init__(self) -> None:
-        self._exposed: Counts = np.zeros(BINS, dtype=np.int64)
+        self._exposed = 0
+        self._surprise = 0.0
 
-    def add(self, delay_seconds: float) -> None:
-        """Note the delay of an exposed crash, after its factor was asked for."""
-        self._exposed[int(delay_bin(delay_seconds))] += 1
-
-    def factor(self, history: DelayHistory, delay_seconds: float) -> float:
-        """Return c for a crash heard of after so long, 1 or more; 1 while the history knows nothing."""
+    def exposed(self, history: DelayHistory, delay_seconds: float, since_seconds: float) -> float:
+        """Return c for an exposed crash heard of at a delay, so long after the push began, and learn from it."""
         if not history.known:
             return 1.0
-        place = int(delay_bin(delay_seconds))
-        usual = float(history.completeness()[place])
-        here = (_PRIOR * usual + float(self._exposed[: place + 1].sum())) / (_PRIOR + float(self._exposed.sum()))
-        return min(max(1.0, here / usual), CORRECTION_MAX)
+        soon = history.within(delay_seconds) / history.within(max(since_seconds, delay_seconds))
+        self._exposed += 1
+        self._surprise += -math.log(min(soon, 1.0))
+        return self._factor(history, since_seconds)
+
+    def control(self, history: DelayHistory, since_seconds: float) -> float:
+        """Return c for a control crash heard of so long after the push began."""
+        return self._factor(history, since_seconds) if history.known else 1.0
+
+    def _factor(self, history: DelayHistory, since_seconds: float) -> float:
+        complete = history.within(since_seconds)
+        return min(1.0 / complete, CORRECTION_MAX) if self._surprise > self._exposed else 1.0
 
     def snapshot(self) -> DelayCorrectionState:
         """Return the state; `restore` of it goes on alike."""
-        return DelayCorrectionState(exposed=[int(count) for count in self._exposed])
+        return DelayCorrectionState(exposed=self._exposed, surprise=self._surprise)
 
     @classmethod
     def restore(cls, state: DelayCorrectionState) -> "DelayCorrection":
         """Build what `state` was taken from."""
         correction = cls()
-        correction._exposed = np.array(state.exposed, dtype=np.int64)
+        correction._exposed, correction._surprise = state.exposed, state.surprise
         return correction
 
 
@@ -137,5 +143,5 @@ def corrected(share: Floats, factor: npt.ArrayLike) -> Floats:
         0.5
     """
     odds = share * np.asarray(factor, dtype=np.float64)
-    result: Floats = odds / (odds + 1.0 - share)
+    result: Floats = odds / (odds + (1.0 - share))
     return result

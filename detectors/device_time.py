@@ -33,6 +33,7 @@ class DeviceTimeState(msgspec.Struct, kw_only=True):
     gated_ms: int
     crashes: dict[int, list[int]]
     seconds: dict[int, list[float]]
+    answer: tuple[int, GateAnswer] | None
 
 
 class DeviceTime:
@@ -57,6 +58,7 @@ class DeviceTime:
         self._gated_ms = 0
         self._crashes: dict[int, list[int]] = {}
         self._seconds: dict[int, list[float]] = {}
+        self._answer: tuple[int, GateAnswer] | None = None
 
     def window(self, at_ms: int) -> int:
         """Return the rollout's age window at an event time."""
@@ -110,14 +112,22 @@ class DeviceTime:
     def ask(
         self, at_ms: int, counts: CohortCounts, bound: ExposureBound, trusted: list[int], *, leave_one_out: bool
     ) -> GateAnswer:
-        """Ask the gate for the cells of the next ring, as the fleet now is."""
-        return self.gate.ask(
-            next_ring(counts, bound, at_ms, self._share_least),
-            self.age.coverage(),
-            exposed_now=_exposed_now(counts),
-            trusted=trusted,
-            leave_one_out=leave_one_out,
-        )
+        """Ask the gate for the cells of the next ring, as the fleet now is.
+
+        What it waits for is worked out once a minute of event time; a gate that was open is asked each time, since any
+        crash may shut it.
+        """
+        minute = at_ms // _MINUTE_MS
+        if self._answer is None or self._answer[0] != minute or self._answer[1].passed:
+            answer = self.gate.ask(
+                next_ring(counts, bound, at_ms, self._share_least),
+                self.age.coverage(),
+                exposed_now=_exposed_now(counts),
+                trusted=trusted,
+                leave_one_out=leave_one_out,
+            )
+            self._answer = minute, answer
+        return self._answer[1]
 
     def snapshot(self) -> DeviceTimeState:
         """Return the state; `load` of it goes on bit for bit."""
@@ -128,6 +138,7 @@ class DeviceTime:
             gated_ms=self._gated_ms,
             crashes=self._crashes,
             seconds=self._seconds,
+            answer=self._answer,
         )
 
     def load(self, state: DeviceTimeState) -> None:
@@ -135,6 +146,7 @@ class DeviceTime:
         self.gate, self.age = Gate.restore(state.gate), AgeWatch.restore(state.age)
         self._looked_ms, self._gated_ms = state.looked_ms, state.gated_ms
         self._crashes, self._seconds = state.crashes, state.seconds
+        self._answer = state.answer
 
 
 def next_ring(counts: CohortCounts, bound: ExposureBound, at_ms: int, share_least: float) -> Mapping[str, float]:

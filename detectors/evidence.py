@@ -4,7 +4,7 @@ Between the tracker, which knows the wire, and the methods, which know numbers: 
 goes in, the evidence after each of them comes out. Every array has 33 columns where a tenant group may be left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -31,6 +31,7 @@ class Crashes(NamedTuple):
         signatures: version-free signatures.
         new: shape (n, 33): whether the signature is new to the rollout, by row.
         delay_seconds: from each crash to its arrival, shape (n,).
+        since_seconds: from the beginning of the push that concerns it to its arrival, shape (n,).
     """
 
     exposed: Flags
@@ -40,12 +41,14 @@ class Crashes(NamedTuple):
     signatures: Sequence[str]
     new: Flags
     delay_seconds: Floats
+    since_seconds: Floats
 
 
 class CrashEvidenceState(msgspec.Struct, kw_only=True):
     """What `CrashEvidence.snapshot` gives: enough to go on bit for bit."""
 
     rate: MarginRatiosState
+    early: MarginRatiosState
     novelty: NoveltyState
     marginal: RateRatioState
     marginal_bounds: RatioBoundsState
@@ -61,13 +64,15 @@ class CrashEvidence:
 
     Attributes:
         rate: rate ratio, all cells and margins.
+        early: the same against the ratio that a hold tolerates, nobody left out: it may hold, never kill.
         novelty: the same of new signatures.
         marginal: the raw rate ratio over cells that rivals don't split: what the crashes look like, taken alone.
         telling: crashes that could tell the rollout from its rivals.
     """
 
-    def __init__(self, tolerated_ratio: float, floor: float) -> None:
+    def __init__(self, tolerated_ratio: float, floor: float, hold_ratio: float) -> None:
         self.rate = MarginRatios(tolerated_ratio, floor)
+        self.early = MarginRatios(hold_ratio, floor, leave_out=False)
         self.novelty = Novelty(tolerated_ratio, floor)
         self.marginal = RateRatio(tolerated_ratio)
         self.marginal_bounds, self.own_bounds = RatioBounds(), RatioBounds()
@@ -76,13 +81,24 @@ class CrashEvidence:
         self._upper, self._known = RatioEstimate(), RatioEstimate()
         self._interval: tuple[int, Interval, Interval] | None = None
 
-    def score(self, crashes: Crashes, history: DelayHistory) -> tuple[Floats, Floats]:
-        """Score crashes; return the log evidence of rate ratio and new signatures after each, shapes (n, 33)."""
+    def meet(self, margins: Iterable[str]) -> None:
+        """Note margins that devices at risk were seen in."""
+        names = list(margins)
+        self.rate.meet(names)
+        self.early.meet(names)
+
+    def score(self, crashes: Crashes, history: DelayHistory) -> tuple[Floats, Floats, Floats]:
+        """Score crashes; return the log evidence of rate ratio, new signatures, and early, each after every crash.
+
+        Shapes are (n, 33) for the first two and (n,) for the last.
+        """
         x, shares = crashes.exposed, crashes.shares
         factor = self._factors(crashes, history)
         upper = corrected(shares.upper, factor[:, None])
         marginal = corrected(shares.marginal, factor)
-        rate = self.rate.update(x, upper, crashes.group, _by_margin(crashes.margins, upper))
+        margins = _by_margin(crashes.margins, upper)
+        rate = self.rate.update(x, upper, crashes.group, margins)
+        early = self.early.update(x, upper, crashes.group, margins)[:, NOBODY]
         novel = self.novelty.update(x, upper, crashes.group, crashes.new, crashes.signatures)
         self.marginal.update(x, marginal)
         # What was known of a share may exceed its corrected bound by nothing: the factor is never below 1.
@@ -92,17 +108,18 @@ class CrashEvidence:
         self.telling += int(np.count_nonzero((own >= 1e-3) & (upper[:, NOBODY] <= 1 - 1e-3)))
         self._upper.add(x, upper[:, NOBODY])
         self._known.add(x, shares.known)
-        return rate, novel
+        return rate, novel, early
 
     def _factors(self, crashes: Crashes, history: DelayHistory) -> Floats:
-        factors = np.ones(len(crashes.exposed))
-        for place, (exposed, delay) in enumerate(
-            zip(crashes.exposed.tolist(), crashes.delay_seconds.tolist(), strict=True)
-        ):
-            factors[place] = self._delay.factor(history, delay)
-            if exposed:
-                self._delay.add(delay)
-        return factors
+        told = zip(
+            crashes.exposed.tolist(), crashes.delay_seconds.tolist(), crashes.since_seconds.tolist(), strict=True
+        )
+        return np.array(
+            [
+                self._delay.exposed(history, delay, since) if exposed else self._delay.control(history, since)
+                for exposed, delay, since in told
+            ]
+        )
 
     def intervals(self) -> tuple[Interval, Interval]:
         """Return the rate ratio's interval by the shares' upper bounds, and by what was known of them."""
@@ -120,6 +137,7 @@ class CrashEvidence:
         """Return the state; `restore` of it goes on bit for bit."""
         return CrashEvidenceState(
             rate=self.rate.snapshot(),
+            early=self.early.snapshot(),
             novelty=self.novelty.snapshot(),
             marginal=self.marginal.snapshot(),
             marginal_bounds=self.marginal_bounds.snapshot(),
@@ -133,7 +151,8 @@ class CrashEvidence:
     @classmethod
     def restore(cls, state: CrashEvidenceState) -> "CrashEvidence":
         """Build what `state` was taken from."""
-        evidence = cls(state.rate.pooled.tolerated_ratio, state.rate.pooled.floor)
+        evidence = cls(state.rate.pooled.tolerated_ratio, state.rate.pooled.floor, state.early.pooled.tolerated_ratio)
+        evidence.early = MarginRatios.restore(state.early)
         evidence.rate = MarginRatios.restore(state.rate)
         evidence.novelty = Novelty.restore(state.novelty)
         evidence.marginal = RateRatio.restore(state.marginal)

@@ -58,9 +58,9 @@ class ExposureBound:
 
         Args:
             rollout: what was declared or discovered; None where nothing was yet.
-            share_least: a cell's exposed share is never bounded more tightly than this.
+            share_least: for an event in the exposed arm, a share counts as at least this much.
         """
-        self._share_least = share_least
+        self.share_least = share_least
         self._rings = {ring.name: ring for ring in rollout.rings} if rollout is not None else {}
         self._starts = sorted(ring.starts_at_ms for ring in self._rings.values() if ring.starts_at_ms is not None)
         self._origin_ms = rollout.origin_ms if rollout is not None else 0
@@ -75,13 +75,13 @@ class ExposureBound:
     def reach_of(self, rings: Sequence[str], at_ms: int) -> npt.NDArray[np.float64]:
         """Return the share of each ring that may be exposed at `at_ms` for all that is known: shape (rings,).
 
-        It is what the declared push may have reached, and never less than `share_least`.
+        It is what the declared push may have reached; nothing where none was declared.
         """
         by_ring = {name: reach(ring, at_ms) for name, ring in self._rings.items()}
         # Cells whose ring is not told may hold devices of any ring: the furthest reach bounds them.
         furthest = max(by_ring.values(), default=0.0)
         by_ring.update(dict.fromkeys(_ANY_RING, furthest))
-        return np.array([max(by_ring.get(ring, 0.0), self._share_least) for ring in rings], dtype=np.float64)
+        return np.array([by_ring.get(ring, 0.0) for ring in rings], dtype=np.float64)
 
     def reached_all(self, cell: str, at_ms: int) -> bool:
         """Tell whether the push has reached every device of the cell, so that whoever crashes in it is exposed."""
@@ -92,6 +92,13 @@ class ExposureBound:
         """Tell whether a device of the cell may have been pushed to by then without a word of it being known."""
         rings = self._rings.values() if ring_of(cell) in _ANY_RING else filter(None, [self._rings.get(ring_of(cell))])
         return any(reach(ring, at_ms) > 0 for ring in rings)
+
+    def began_ms(self, cell: str, at_ms: int) -> int:
+        """Return when the push to the cell's ring began, if it had by then; else the rollout's origin."""
+        ring = self._rings.get(ring_of(cell))
+        if ring is None or ring.starts_at_ms is None or ring.starts_at_ms > at_ms:
+            return self._origin_ms
+        return ring.starts_at_ms
 
     def next_ring(self, at_ms: int) -> str | None:
         """Return the ring whose push begins next; None where none is declared or all have begun."""

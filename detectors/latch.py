@@ -23,12 +23,15 @@ class Parts(NamedTuple):
         novelty: new signatures.
         silence: silent devices.
         baseline: the product's past.
+        early: rate ratio against what a hold tolerates, nobody left out: shape () or (n,). It takes the place of `rate`
+            where a hold is asked for.
     """
 
     rate: Floats
     novelty: Floats
     silence: Floats
     baseline: Floats
+    early: Floats
 
 
 class LatchState(msgspec.Struct, kw_only=True):
@@ -63,8 +66,15 @@ class Latch:
 
     def rows(self, parts: Parts, *, baseline: bool) -> Floats:
         """Return the combined log evidence by row; `baseline` False leaves out the past, which keeps its weight."""
-        told = parts if baseline else parts._replace(baseline=np.zeros_like(parts.baseline))
-        return combine_rows(told, self._weights)
+        past = parts.baseline if baseline else np.zeros_like(parts.baseline)
+        return combine_rows((parts.rate, parts.novelty, parts.silence, past), self._weights)
+
+    def hold(self, parts: Parts) -> Floats:
+        """Return the combined log evidence that may hold, nobody left out: shape () or (n,)."""
+        rest = (part[..., NOBODY] for part in (parts.novelty, parts.silence, parts.baseline))
+        # Whichever of the two says more: each is evidence, and half of both together is one against either's claim.
+        strict = combine_rows((parts.rate[..., NOBODY], *(part[..., NOBODY] for part in parts[1:4])), self._weights)
+        return np.maximum(strict, combine_rows((parts.early, *rest), self._weights))
 
     def least(self, rows: Floats) -> Floats:
         """Return the evidence without whichever group carries most of it: of shape (..., 33), shape (...)."""
@@ -83,7 +93,7 @@ class Latch:
 
     def take(self, parts: Parts, *, baseline_may_kill: bool) -> bool:
         """Take evidence, after one or each of some events; tell whether any of the maxima rose."""
-        hold = float(self.rows(parts, baseline=True)[..., NOBODY].max())
+        hold = float(self.hold(parts).max())
         able = self.rows(parts, baseline=baseline_may_kill)
         kill, everybody = float(self.least(able).max()), float(able[..., NOBODY].max())
         if hold <= self.hold_max and kill <= self.kill_max and everybody <= self.everybody_max:

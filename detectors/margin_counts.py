@@ -12,11 +12,12 @@ import numpy as np
 
 from detectors.exposure import Counts
 from detectors.sequential import Floats
-from detectors.tenants import GROUPS, NOBODY, ROWS
+from detectors.tenants import GROUPS, ROWS
 from ingest.windows import MarginRisk
 
 # 64 builds and 64 models, and `other` of each.
 MARGINS_MAX: Final = 130
+_TOLERANCE: Final = 1.2
 _COUNT_MAX: Final = 2**31 - 1
 
 
@@ -33,6 +34,8 @@ class MarginCounts:
     def __init__(self, partitions: int) -> None:
         self._rows: list[dict[tuple[str, int], tuple[int, int]]] = [{} for _ in range(partitions)]
         self._sums: dict[str, Counts] = {}
+        # All devices at risk, as the margins of one field (builds, models) add up to them.
+        self._fields: dict[str, Counts] = {}
 
     @property
     def names(self) -> list[str]:
@@ -69,8 +72,10 @@ class MarginCounts:
         sums = self._sums.get(margin)
         if sums is None:
             sums = self._sums[margin] = np.zeros((2, GROUPS), dtype=np.int64)
-        sums[0, group] += sign * counts[0]
-        sums[1, group] += sign * counts[1]
+        fleet = self._fields.setdefault(margin.partition("=")[0], np.zeros((2, GROUPS), dtype=np.int64))
+        for one in (sums, fleet):
+            one[0, group] += sign * counts[0]
+            one[1, group] += sign * counts[1]
 
     def known(self, margin: str) -> Counts:
         """Return known exposed devices at risk of a margin by tenant group, shape (32,); zeros where it is unknown."""
@@ -81,23 +86,22 @@ class MarginCounts:
         """Return known exposed and control devices at risk by margin."""
         return {margin: (int(sums[0].sum()), int(sums[1].sum())) for margin, sums in self._sums.items()}
 
-    def shares(self, margin: str, crashed: bool) -> Floats:
-        """Return the known exposed share of a margin, row by row of the groups left out: shape (33,).
+    def enrichment(self, margin: str) -> Floats:
+        """Return how much larger a margin's odds of being exposed are than the fleet's: shape (33,), row by row, >= 1.
 
-        Args:
-            margin: its name; one that nobody named has a share of 0.
-            crashed: the device that crashed was exposed: it counts in its arm.
+        Of the margin's exposed devices two standard deviations are taken off first, and then a fifth: which devices of
+        a small margin a ring picks is chance, and what is tolerated of a rate ratio covers a fifth. A margin that
+        nobody named is like the fleet.
         """
         sums = self._sums.get(margin)
-        if sums is None:
-            return np.zeros(ROWS)
-        totals = sums.sum(axis=1)
-        exposed = np.append(totals[0] - sums[0], totals[0])
-        control = np.append(totals[1] - sums[1], totals[1])
-        assert len(exposed) == NOBODY + 1
-        exposed, control = np.maximum(exposed, crashed), np.maximum(control, not crashed)
-        share: Floats = exposed / np.maximum(exposed + control, 1)
-        return share
+        fleet = self._fields.get(margin.partition("=")[0])
+        if sums is None or fleet is None or not sums.any():
+            return np.ones(ROWS)
+        exposed, control = (np.append(one.sum() - one, one.sum()) for one in sums)
+        all_exposed, all_control = (np.append(one.sum() - one, one.sum()) + 0.5 for one in fleet)
+        sure = np.maximum(exposed - 2.0 * np.sqrt(exposed), 0.0)
+        factor: Floats = sure * all_control / ((control + 0.5) * all_exposed) / _TOLERANCE
+        return np.maximum(factor, 1.0)
 
     def snapshot(self) -> MarginCountsState:
         """Return the state; `restore` of it goes on alike."""

@@ -66,6 +66,7 @@ class MarginRatios:
     Args:
         tolerated_ratio: rho0.
         floor: least factor of a tenant group.
+        leave_out: whether rows leave tenant groups out; see `TenantRatio`.
 
     Example:
         One crash in 20 is of model A, and always an exposed one; of the others one in ten is, as the share says. 10^6
@@ -87,8 +88,9 @@ class MarginRatios:
         (8, True)
     """
 
-    def __init__(self, tolerated_ratio: float = 1.5, floor: float = 0.1) -> None:
-        self.pooled = TenantRatio(tolerated_ratio, floor)
+    def __init__(self, tolerated_ratio: float = 1.5, floor: float = 0.1, *, leave_out: bool = True) -> None:
+        self.pooled = TenantRatio(tolerated_ratio, floor, leave_out=leave_out)
+        self._leave_out = leave_out
         self._weights: dict[str, float] = {}
         self._margins: dict[str, TenantRatio] = {}
         self._waiting: dict[str, None] = {}
@@ -144,7 +146,7 @@ class MarginRatios:
                 continue
             detector = self._margins.get(events.margin)
             if detector is None:
-                made = TenantRatio(self.pooled.tolerated_ratio, self.pooled.floor, _POINTS)
+                made = TenantRatio(self.pooled.tolerated_ratio, self.pooled.floor, _POINTS, leave_out=self._leave_out)
                 detector = self._margins[events.margin] = made
             before = detector.log_evidence
             moved = detector.update(exposed[events.places], events.share, group[events.places])
@@ -186,7 +188,7 @@ class MarginRatios:
     @classmethod
     def restore(cls, state: MarginRatiosState) -> "MarginRatios":
         """Build what `state` was taken from."""
-        mixed = cls(state.pooled.tolerated_ratio, state.pooled.floor)
+        mixed = cls(state.pooled.tolerated_ratio, state.pooled.floor, leave_out=state.pooled.leave_out)
         mixed.pooled = TenantRatio.restore(state.pooled)
         if state.started:
             mixed._weights = dict(state.weights)

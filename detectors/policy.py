@@ -64,6 +64,7 @@ class Policy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     false_kills_per_year: _Alpha
     tenant_false_kills_per_year: _Alpha
     tolerated_ratio: Annotated[float, Meta(ge=1, le=100)]
+    hold_ratio: Annotated[float, Meta(ge=1, le=100)]
     share_least: Annotated[float, Meta(ge=0, lt=1)]
     devices_least: Annotated[int, Meta(ge=1)]
     tenants_least: Annotated[int, Meta(ge=1)]
@@ -83,6 +84,8 @@ class Policy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
             raise ValueError(f"weights must sum to 1, not to {total:g}")
         if not self.alpha_kill <= self.alpha_hold <= self.alpha_watch:
             raise ValueError("alpha_kill <= alpha_hold <= alpha_watch must hold: a kill needs the most evidence")
+        if self.hold_ratio > self.tolerated_ratio:
+            raise ValueError("hold_ratio <= tolerated_ratio must hold: what may be killed for may be held for")
 
     @property
     def log10_to_kill(self) -> float:

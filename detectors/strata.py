@@ -185,19 +185,26 @@ def _strata(cells: dict[str, dict[int, Counts]], bound: ExposureBound, at_ms: in
     for name, part in zip(names, reached.tolist(), strict=True):
         groups = cells[name]
         total: Counts = np.sum(list(groups.values()), axis=0)
-        whole = _bounded(total, part)
+        whole = _bounded(total, part, bound.share_least)
         if whole is None:
             unbounded += 1
             continue
         # Where the arms are not known without a group, its row takes nothing from this stratum.
-        without = {group: _bounded(total - counts, part) or (0, 0, 0, 0) for group, counts in sorted(groups.items())}
+        without = {
+            group: _bounded(total - counts, part, bound.share_least) or (0, 0, 0, 0)
+            for group, counts in sorted(groups.items())
+        }
         strata.append(Stratum(*whole, without=without))
     return strata, unbounded
 
 
-def _bounded(counts: Counts, part: float) -> tuple[int, int, int, int] | None:
-    """Return the counts with the upper bound of the exposed; None where silent controls outnumber what it leaves."""
+def _bounded(counts: Counts, part: float, least: float) -> tuple[int, int, int, int] | None:
+    """Return the counts with the upper bound of the exposed; None where silent controls outnumber what it leaves.
+
+    As for crashes, the least share counts only where an exposed device is silent: elsewhere it would weigh controls.
+    """
     exposed, control, silent_exposed, silent_control = (int(count) for count in counts)
+    part = max(part, least) if silent_exposed else part
     most = max(exposed, math.ceil((exposed + control) * part - 1e-9))
     left = exposed + control - most
     if silent_control > left or silent_exposed > exposed:

@@ -104,7 +104,7 @@ class Tracker:
         self.idle_since_ms = 0
         self.failed = ""
         self._silence_seconds = silence_seconds
-        self._crashes = CrashEvidence(policy.tolerated_ratio, policy.tenant_floor)
+        self._crashes = CrashEvidence(policy.tolerated_ratio, policy.tenant_floor, policy.hold_ratio)
         self._freezing = Freezing(policy.silence.control_share_limit, policy.silence.control_least)
         self._silence = Silence(policy.tolerated_ratio, *self._freezing)
         self._strata = Strata(silence_seconds)
@@ -142,8 +142,8 @@ class Tracker:
         upper = self.counts.exposed_upper(self.bound, at_ms) if elapsed and self._baseline.can_hold else {}
         self.counts.state(at_ms, [(step.partition, window) for step, window in items])
         if any(window.margins for _, window in items):
-            self._crashes.rate.meet(self.counts.margins.names)
-        self._crashes.rate.meet(name for cell in self.counts.new_cells() for name in margins_of_cell(cell))
+            self._crashes.meet(self.counts.margins.names)
+        self._crashes.meet(name for cell in self.counts.new_cells() for name in margins_of_cell(cell))
         crashes = [(step, crash) for step, window in items for crash in window.crashes]
         scored = self._score(at_ms, crashes) if crashes else Counter()
         if self._baseline.can_hold:
@@ -192,9 +192,10 @@ class Tracker:
             signatures=[one.crash.signature for one in chosen],
             new=np.stack([self._shared.known.new_to(one.crash.signature, self.origin_ms) for one in chosen]),
             delay_seconds=delays,
+            since_seconds=np.array([self._since_seconds(one) for one in chosen]),
         )
-        rate, novelty = self._crashes.score(batch, self._delays)
-        self._take(Parts(rate, novelty, self._silence.rows, self._baseline.settle()))
+        rate, novelty, early = self._crashes.score(batch, self._delays)
+        self._take(Parts(rate, novelty, self._silence.rows, self._baseline.settle(), early))
         if not x.all():
             self._delays.add(delays[~x])
         for one, low in zip(chosen, shares.known_group.tolist(), strict=True):
@@ -203,6 +204,11 @@ class Tracker:
             # A device that may be exposed counts as exposed for the gate, whose bets lose on exposed crashes.
             maybe = one.exposed or self.bound.may_be_exposed(one.crash.cell, one.crash.at_ms)
             self._time.gate.add(one.margins, one.crash.group, maybe, low)
+
+    def _since_seconds(self, one: _Scored) -> float:
+        """Return how long before its arrival the push that concerns a crash began."""
+        began_ms = self.bound.began_ms(one.crash.cell, one.crash.at_ms) or self.origin_ms
+        return max(0, one.place.watermark_ms - began_ms) / 1000.0
 
     def _score_silence(self, at_ms: int) -> bool:
         due_ms = self._strata.next_due_ms()
@@ -218,7 +224,11 @@ class Tracker:
     def _parts(self) -> Parts:
         crashes = self._crashes
         return Parts(
-            crashes.rate.log_evidence, crashes.novelty.log_evidence, self._silence.rows, self._baseline.settle()
+            crashes.rate.log_evidence,
+            crashes.novelty.log_evidence,
+            self._silence.rows,
+            self._baseline.settle(),
+            crashes.early.log_evidence[NOBODY],
         )
 
     @property
@@ -277,10 +287,9 @@ class Tracker:
             (one.name, one.share, one.log10_evidence, one.device_days, one.device_days_needed)
             for one in sorted(answer.holding, key=lambda cell: (-cell.share, cell.name))[:5]
         ]
-        hold = self._latch.rows(parts, baseline=True)
         return Findings(
             evidence=evidence,
-            log10_hold=float(hold[NOBODY]) / _LN10,
+            log10_hold=float(self._latch.hold(parts)) / _LN10,
             log10_hold_max=self._latch.hold_max / _LN10,
             bounded=self.bound.bounded,
             devices=max(self.tally.exposed, self._silence.exposed),
@@ -302,7 +311,7 @@ class Tracker:
         upper, known = self._crashes.intervals()
         rows = self._latch.rows(parts, baseline=self._baseline_may_kill)
         loudest = self._crashes.rate.loudest()
-        logs = [float(part[NOBODY]) for part in parts]
+        logs = [float(part[NOBODY]) for part in parts[:4]]
         cells = []
         for cell, exposed, control in self.tally.top_cells():
             column = self.counts.column(cell)

@@ -34,9 +34,11 @@ def false_alarms(mean_exposed: float, mean_control: float, *, correct: bool, pat
         order = np.argsort(heard)
         detector, correction = RateRatio(1.5), DelayCorrection()
         for place in order[heard[order] < 1800].tolist():
-            factor = correction.factor(known, float(delay[place])) if correct else 1.0
-            if x[place]:
-                correction.add(float(delay[place]))
+            factor = 1.0
+            if correct and x[place]:
+                factor = correction.exposed(known, float(delay[place]), float(heard[place]))
+            elif correct:
+                factor = correction.control(known, float(heard[place]))
             detector.update(x[place : place + 1], [float(corrected(np.array(0.1), factor))])
         alarms += detector.maximum >= math.log(1e6)
     return alarms
@@ -46,42 +48,52 @@ def test_an_arm_that_reports_sooner_kills_healthy_rollouts_unless_odds_are_corre
     assert false_alarms(5.0, 7200.0, correct=False) > 100
     assert false_alarms(5.0, 7200.0, correct=True) == 0
     assert false_alarms(60.0, 3600.0, correct=True) == 0
+    assert false_alarms(600.0, 7200.0, correct=True) == 0
 
 
-def test_equal_arms_pay_little() -> None:
+def needed(since: float, mean: float, *, correct: bool) -> float:
+    """Return how many exposed crashes in a row suffice, heard of as everybody's, from so long after the push began."""
     rng = np.random.default_rng(8)
-    known = history(120.0)
-    counts: dict[bool, list[int]] = {True: [], False: []}
+    known, counts = history(mean), []
     for _ in range(60):
-        delays = rng.exponential(120.0, 40)
-        for correct in counts:
-            detector, correction = RateRatio(1.5), DelayCorrection()
-            for number, delay in enumerate(delays.tolist()):
-                factor = correction.factor(known, delay) if correct else 1.0
-                correction.add(delay)
-                if detector.update([True], [float(corrected(np.array(0.1), factor))]) >= math.log(1e6):
-                    counts[correct].append(number + 1)
-                    break
-    assert np.mean(counts[True]) < 1.35 * np.mean(counts[False])
+        detector, correction = RateRatio(1.5), DelayCorrection()
+        for number in range(60):
+            after = since + 20.0 * number
+            # Heard of by then: delays are truncated by the time since the push began.
+            delay = float(-mean * math.log(1 - rng.random() * (1 - math.exp(-after / mean))))
+            factor = correction.exposed(known, delay, after) if correct else 1.0
+            if detector.update([True], [float(corrected(np.array(0.1), factor))]) >= math.log(1e6):
+                counts.append(number + 1)
+                break
+    return float(np.mean(counts))
 
 
-@given(st.lists(st.floats(-10, 1e6), max_size=60), st.floats(0, 1e6), st.lists(st.floats(0, 1e6), max_size=20))
+def test_equal_arms_pay_little_and_nothing_once_all_delays_have_passed() -> None:
+    assert needed(200.0, 120.0, correct=True) < 1.2 * needed(200.0, 120.0, correct=False)
+    assert needed(3600.0, 120.0, correct=True) == needed(3600.0, 120.0, correct=False)
+    assert needed(600.0, 7200.0, correct=True) < 2.5 * needed(600.0, 7200.0, correct=False)
+
+
+@given(
+    st.lists(st.floats(-10, 1e6), max_size=60),
+    st.floats(0, 1e6),
+    st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)), max_size=20),
+)
 def test_a_correction_is_never_below_one_and_survives_a_restart(
-    before: list[float], delay: float, exposed: list[float]
+    before: list[float], since: float, exposed: list[tuple[float, float]]
 ) -> None:
     known, correction = DelayHistory(), DelayCorrection()
     known.add(before)
-    for one in exposed:
-        assert correction.factor(known, one) >= 1.0
-        correction.add(one)
+    for delay, after in exposed:
+        assert correction.exposed(known, delay, after) >= 1.0
     again = DelayCorrection.restore(correction.snapshot()), DelayHistory(known.snapshot())
-    assert again[0].factor(again[1], delay) == correction.factor(known, delay) >= 1.0
+    assert again[0].control(again[1], since) == correction.control(known, since) >= 1.0
     if len(before) < HISTORY_LEAST:
-        assert correction.factor(known, delay) == 1.0
+        assert correction.control(known, since) == 1.0
 
 
-def test_delays_fall_into_bins_of_doubling_width() -> None:
-    assert delay_bin([-5, 0, 0.25, 0.26, 0.5, 1, 3600, 1e9]).tolist() == [0, 0, 0, 1, 1, 2, 14, BINS - 1]
+def test_delays_fall_into_four_bins_a_doubling() -> None:
+    assert delay_bin([-5, 0, 0.25, 0.26, 0.5, 1, 3600, 1e9]).tolist() == [0, 0, 0, 1, 4, 8, 56, BINS - 1]
 
 
 def test_a_long_history_forgets_slowly_and_stays_bounded() -> None:
@@ -91,11 +103,14 @@ def test_a_long_history_forgets_slowly_and_stays_bounded() -> None:
     for _ in range(50):
         known.add(np.full(2000, 7200.0))
     assert sum(known.snapshot()) <= 4096 + 2000
-    assert known.completeness()[8] < 0.01
+    assert known.within(60.0) < 0.01
+    assert known.within(7200.0) > 0.99
 
 
 def test_corrected_shares_stay_shares() -> None:
     assert corrected(np.array([0.0, 0.5, 1.0]), 10.0).tolist() == [0.0, 10 / 11, 1.0]
+    # Rounding must not make a share of more than 1.
+    assert (corrected(np.ones(1000), np.geomspace(1, 1e4, 1000)) == 1.0).all()
 
 
 def test_the_examples_hold() -> None:
