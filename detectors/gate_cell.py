@@ -163,7 +163,7 @@ class CellGate:
     @property
     def device_days(self) -> float:
         """Device-days at risk that are known to be exposed."""
-        return sum(group.device_days for group in self._groups.values())
+        return sum((group.device_days for group in self._groups.values()), 0.0)
 
     @property
     def exposed(self) -> int:
@@ -277,7 +277,7 @@ class CellGate:
         for group, one in self._groups.items() if leave_one_out else ():
             if one.device_days > most and group not in trusted:
                 most, name = one.device_days, group
-        return name, sum(one.device_days for group, one in self._groups.items() if group != name)
+        return name, sum((one.device_days for group, one in self._groups.items() if group != name), 0.0)
 
     def _left_out(
         self, trusted: Collection[int], leave_one_out: bool
