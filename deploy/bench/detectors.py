@@ -16,7 +16,10 @@ from deploy.bench.figures import Figure, show
 
 PARTS = {
     "crashes": "deploy.bench.detectors_crashes",
+    "safeguards": "deploy.bench.detectors_safeguards",
     "validity": "deploy.bench.detectors_validity",
+    "liar": "deploy.bench.detectors_liar",
+    "gate": "deploy.bench.detectors_gate",
     "stage": "deploy.bench.detectors_stage",
 }
 PART_SECONDS_MAX = 1200

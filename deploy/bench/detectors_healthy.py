@@ -61,6 +61,7 @@ class Fleet(NamedTuple):
         base: cell without its boot band.
         group: tenant group.
         site: number of the site, -1 without.
+        began_at: when the push to the device's ring began.
         exposed_at: when the device was exposed.
         boots: shape (n, boots), when it booted; the first long ago.
         crash_at: first crash.
@@ -70,6 +71,7 @@ class Fleet(NamedTuple):
     base: Numbers
     group: Numbers
     site: Numbers
+    began_at: Floats
     exposed_at: Floats
     boots: Floats
     crash_at: Floats
@@ -100,11 +102,12 @@ def fleet(rng: np.random.Generator, shake: Shake) -> Fleet:
     sites = rng.integers(0, 40, size=n) if shake.site_shocks else np.full(n, -1)
     group = rng.choice(groups, p=rng.dirichlet(np.full(groups, 2.0)), size=n) % GROUPS
     base = rng.choice(len(BASES), p=rng.dirichlet(np.full(len(BASES), 2.0)), size=n)
-    exposed_at = _exposures(rng, shake, base, sites)
+    began_at, exposed_at = _exposures(rng, shake, base, sites)
     if shake.site_part < 1.0:
         # The exposed sites are small ones: most of their devices are not there at all.
         stays = (exposed_at >= _NEVER) | (rng.random(n) < shake.site_part)
-        base, group, sites, exposed_at, n = base[stays], group[stays], sites[stays], exposed_at[stays], int(stays.sum())
+        base, group, sites, n = base[stays], group[stays], sites[stays], int(stays.sum())
+        began_at, exposed_at = began_at[stays], exposed_at[stays]
     boots = np.column_stack([-rng.uniform(0, 72, n), np.sort(rng.uniform(-2, HOURS, (n, 2)), axis=1)])
     if rng.random() < shake.reboot_share:
         boots = np.column_stack([boots, exposed_at])
@@ -124,11 +127,11 @@ def fleet(rng: np.random.Generator, shake: Shake) -> Fleet:
         _shock(rng, sites, crash_at)
     if shake.site_shocks:
         counted = _one_a_site(sites, crash_at)
-    return Fleet(base, group, sites, exposed_at, boots, crash_at, counted)
+    return Fleet(base, group, sites, began_at, exposed_at, boots, crash_at, counted)
 
 
-def _exposures(rng: np.random.Generator, shake: Shake, base: Numbers, sites: Numbers) -> Floats:
-    """Return when each device is exposed: rings one after another, cells to different shares, some never."""
+def _exposures(rng: np.random.Generator, shake: Shake, base: Numbers, sites: Numbers) -> tuple[Floats, Floats]:
+    """Return when each device's push begins and when it is exposed: rings in turn, cells to different shares."""
     n = len(base)
     share = rng.beta(2.0, 3.0, size=len(BASES))[base]
     broad = base % 2 == 1
@@ -137,8 +140,8 @@ def _exposures(rng: np.random.Generator, shake: Shake, base: Numbers, sites: Num
     if shake.site_shocks:
         # Whole sites at once.
         chosen, when = rng.random(40) < rng.uniform(0.1, 0.6), rng.uniform(0, 12, 40)
-        return np.where(chosen[sites], when[sites], _NEVER)
-    return np.where(rng.random(n) < share, at, _NEVER)
+        return np.zeros(n), np.where(chosen[sites], when[sites], _NEVER)
+    return begin, np.where(rng.random(n) < share, at, _NEVER)
 
 
 def _background(rng: np.random.Generator, shake: Shake, base: Numbers, group: Numbers, exposed_at: Floats) -> Floats:
@@ -242,6 +245,7 @@ def crashes_of(rng: np.random.Generator, world: Fleet, shake: Shake, share_least
             signatures=(texts := [f"m{i}.sys|0xd1" for i in np.minimum(rng.geometric(0.15, len(who)), 40).tolist()]),
             new=_new(rng, texts),
             delay_seconds=(arrives - at) * 3600.0,
+            since_seconds=np.maximum(arrives - world.began_at[who], 0.0) * 3600.0,
         ),
         arrives,
     )
