@@ -5,15 +5,18 @@ for the seconds it took, whichever process it ran in.
 """
 
 import multiprocessing
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from functools import partial
 
 import msgspec
 
+from deploy.distributed.leash import leash
 from detectors.backtest.cohort import CohortError, simulate
 from detectors.backtest.expectations import judged
 from detectors.backtest.peers.registry import PEERS
@@ -108,23 +111,46 @@ def strangers_killed(trace: Trace, stage: StageRun) -> int:
     return sum(one.killed_ms is not None for rollout, one in stage.decided.items() if rollout not in shipped)
 
 
-def run_all(tasks: Sequence[Task], jobs: int, work: Work = run_cohort) -> Iterator[Run | Failed]:
+def run_all(
+    tasks: Sequence[Task], jobs: int, work: Work = run_cohort, done: Callable[[Task], None] | None = None
+) -> Iterator[Run | Failed]:
     """Run tasks in `jobs` processes and yield what became of them, in the order of the tasks.
 
-    `work` must be picklable: a function of a module, or a partial of one. A process that dies takes its pool along:
-    what was not done by then is yielded as failed.
+    A process that dies takes its pool along: what was not done by then is yielded as failed.
+
+    Args:
+        tasks: what to run.
+        jobs: how many processes; one runs here.
+        work: what runs a task; a function of a module, or a partial of one, so that it can be sent to a process.
+        done: told of each task as soon as it is through, in whatever order that is.
     """
     if jobs == 1 or len(tasks) == 1:
-        yield from (guarded(work, task) for task in tasks)
+        for task in tasks:
+            outcome = guarded(work, task)
+            if done is not None:
+                done(task)
+            yield outcome
         return
     with ExitStack() as stack:
-        # A fresh interpreter for each: a fork would share threads of the numeric libraries.
+        # A fresh interpreter for each: a fork would share threads of the numeric libraries. The leash ends them with
+        # this process, however that ends.
         context = multiprocessing.get_context("spawn")
-        pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=context))
+        pool = stack.enter_context(
+            ProcessPoolExecutor(jobs, mp_context=context, initializer=leash, initargs=(os.getpid(),))
+        )
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        waiting = [pool.submit(guarded, work, task) for task in tasks]
+        waiting = []
+        for task in tasks:
+            waiting.append(future := pool.submit(guarded, work, task))
+            if done is not None:
+                future.add_done_callback(partial(_tell, done, task))
         for task, future in zip(tasks, waiting, strict=True):
             try:
                 yield future.result()
             except BrokenProcessPool:
                 yield failed(task, "its process died, most likely for want of memory: give fewer --devices or --jobs 1")
+
+
+def _tell(done: Callable[[Task], None], task: Task, future: "Future[Run | Failed]") -> None:
+    if not future.cancelled():
+        done(task)

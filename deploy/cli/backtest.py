@@ -4,7 +4,9 @@ The exit code is 0 where everything is as the scenarios' truth expects of Cordon
 something could not be run.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -104,7 +106,7 @@ def backtest(
         for one in found
         for each in _seeds(one, seed, seeds)
     ]
-    runs, failed = _show(run_all(tasks, jobs, work), seeds)
+    runs, failed = _show(run_all(tasks, jobs, work, _progress(len(tasks))), seeds)
     result = Backtest(
         policy=policies.default.digest,
         as_expected=not failed and not any(_broken(run) for run in runs),
@@ -117,6 +119,17 @@ def backtest(
     if json_file is not None:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
     raise SystemExit(NOT_RUN_CODE if failed else 0 if result.as_expected else 1)
+
+
+def _progress(count: int) -> Callable[[Task], None]:
+    """Return what tells somebody at a terminal how far it is: tables come in order, and the first may take longest."""
+    through = itertools.count(1)
+
+    def done(task: Task) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"[{next(through)}/{count}] {task.scenario.name}, seed {task.seed}", err=True)
+
+    return done
 
 
 def _policies(file: Path | None) -> Policies:

@@ -1,15 +1,23 @@
 """`cordon backtest` from outside: tables, exit codes, JSON, and what it refuses."""
 
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from deploy.backtest.cohort_run import Failed, Task, failed, run_all
 from deploy.cli.backtest import Backtest
 from deploy.cli.main import main
-from detectors.backtest.library import names
+from detectors.backtest.library import load, names
 from detectors.backtest.peers.registry import names as peer_names
+from detectors.backtest.summary import Run
+from detectors.policy import load as load_policies
 
 # A few hundred devices for three hours: a file that ends every machine that loads it, in rings, with hold-outs.
 SMALL = """
@@ -156,6 +164,64 @@ class TestScenarioThatIsAsExpected:
         result = invoke(harmful, "--seeds", "2", "--no-peers", "--jobs", "1")
         assert result.output.count("2 seeds from") == 1
         assert " 2/2 " in result.output
+
+
+def dies(task: Task) -> Run | Failed:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return failed(task, "never")
+
+
+def waits(task: Task) -> Run | Failed:
+    """Work that says which process does it, and goes on for ever."""
+    Path(task.scenario.title).joinpath(str(os.getpid())).touch()
+    time.sleep(600)
+    return failed(task, "never")
+
+
+def tasks_of(harmful: str, folder: Path) -> list[Task]:
+    scenario = msgspec.structs.replace(load(harmful), title=str(folder))
+    return [Task(scenario=scenario, seed=seed, devices=None, policies=load_policies(), peers=False) for seed in (1, 2)]
+
+
+class TestProcesses:
+    def test_a_process_that_dies_is_said_of_what_it_had_to_do(self, harmful: str, tmp_path: Path) -> None:
+        outcomes = list(run_all(tasks_of(harmful, tmp_path), 2, dies))
+        assert [one.seed for one in outcomes] == [1, 2]
+        assert all(isinstance(one, Failed) and "its process died" in one.message for one in outcomes)
+
+    def test_processes_end_with_the_one_that_started_them(self, harmful: str, tmp_path: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        parent = context.Process(target=run_waiting, args=(harmful, str(tmp_path)))
+        parent.start()
+        try:
+            wait_until(lambda: len(started(tmp_path)) == 2)
+        finally:
+            parent.kill()
+        wait_until(lambda: not any(map(lives, started(tmp_path))))
+        parent.join()
+
+
+def run_waiting(harmful: str, folder: str) -> None:
+    list(run_all(tasks_of(harmful, Path(folder)), 2, waits))
+
+
+def started(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir() if file.name.isdecimal()]
+
+
+def lives(pid: str) -> bool:
+    try:
+        # What nobody has waited for yet is dead too.
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 class TestScenarioThatIsNotAsExpected:
