@@ -22,6 +22,8 @@ _MINUTE_MS: Final = 60_000
 _DAY_MS: Final = 86_400_000.0
 # Time between two looks beyond which nobody knows whether the devices were there: no device-time for health.
 _SURE_MS_MAX: Final = 120_000
+# Of the margin cells that hold the gate shut, so many are told with what they still need.
+_PLANNED_MAX: Final = 5
 
 
 class DeviceTimeState(msgspec.Struct, kw_only=True):
@@ -125,6 +127,7 @@ class DeviceTime:
                 exposed_now=_exposed_now(counts),
                 trusted=trusted,
                 leave_one_out=leave_one_out,
+                plan_most=_PLANNED_MAX,
             )
             self._answer = minute, answer
         return self._answer[1]

@@ -83,8 +83,8 @@ class CellAnswer(msgspec.Struct, frozen=True, kw_only=True):
         device_days: exposed device-days at risk, of all groups.
         crashes_exposed: crashes of devices that were or may have been exposed.
         crashes_control: crashes of devices that were not.
-        device_days_needed: exposed device-days still needed if nobody crashes; None where no time is enough, or where
-            no plan was asked for.
+        device_days_needed: exposed device-days still needed if nobody crashes; None where no time is enough, where the
+            cell has passed, or where no plan was made for it.
         hours_needed: the same at the present number of exposed devices; None where that isn't known.
     """
 
@@ -253,6 +253,7 @@ class Gate:
         trusted: Collection[int] = (),
         leave_one_out: bool = True,
         plan: bool = True,
+        plan_most: int = CELLS_MAX,
     ) -> GateAnswer:
         """Answer whether the rollout may go to these cells.
 
@@ -263,7 +264,8 @@ class Gate:
             exposed_now: known exposed devices at risk by margin cell, to turn device-days into hours.
             trusted: tenant groups that are believed alone.
             leave_one_out: False believes every group, for a fleet of one tenant.
-            plan: whether to compute what is still needed.
+            plan: whether to compute what is still needed, for the cells that hold the gate shut.
+            plan_most: for how many of them, those that are the largest part of the ring.
 
         Raises:
             ValueError: a cell to exclude is not among the needed ones.
@@ -275,9 +277,13 @@ class Gate:
         cells = [
             CellAnswer(name=name, share=share, word=CellWord.EXCLUDED)
             if name in exclude
-            else self._answer(name, share, log_needed, exposed_now or {}, trusted, leave_one_out, plan)
+            else self._answer(name, share, log_needed, trusted, leave_one_out)
             for name, share in needed.items()
         ]
+        if plan:
+            shut = sorted((-cell.share, index) for index, cell in enumerate(cells) if not cell.passed)[:plan_most]
+            for _, index in shut:
+                cells[index] = self._planned(cells[index], log_needed, exposed_now or {}, trusted, leave_one_out)
         lacking = _age_lacking(self.age, age or AgeCoverage())
         asked = [cell for cell in cells if cell.word is not CellWord.EXCLUDED]
         return GateAnswer(
@@ -289,21 +295,11 @@ class Gate:
         )
 
     def _answer(
-        self,
-        name: str,
-        share: float,
-        log_needed: float,
-        exposed_now: Mapping[str, float],
-        trusted: Collection[int],
-        leave_one_out: bool,
-        plan: bool,
+        self, name: str, share: float, log_needed: float, trusted: Collection[int], leave_one_out: bool
     ) -> CellAnswer:
-        cell = self._cells.get(name)
         # A cell of which nothing is known answers as an empty one does.
-        told = cell or CellGate(self.bound)
+        told = self._cells.get(name) or CellGate(self.bound)
         found = told.evidence(trusted, leave_one_out=leave_one_out)
-        days = told.days_needed(log_needed, trusted, leave_one_out=leave_one_out) if plan else None
-        now = exposed_now.get(name, 0.0)
         return CellAnswer(
             name=name,
             share=share,
@@ -315,9 +311,21 @@ class Gate:
             device_days=told.device_days,
             crashes_exposed=told.exposed,
             crashes_control=told.control,
-            device_days_needed=days,
-            hours_needed=24.0 * days / now if days is not None and now > 0 else None,
         )
+
+    def _planned(
+        self,
+        cell: CellAnswer,
+        log_needed: float,
+        exposed_now: Mapping[str, float],
+        trusted: Collection[int],
+        leave_one_out: bool,
+    ) -> CellAnswer:
+        told = self._cells.get(cell.name) or CellGate(self.bound)
+        days = told.days_needed(log_needed, trusted, leave_one_out=leave_one_out)
+        now = exposed_now.get(cell.name, 0.0)
+        hours = 24.0 * days / now if days is not None and now > 0 else None
+        return msgspec.structs.replace(cell, device_days_needed=days, hours_needed=hours)
 
     def _cell(self, name: str) -> CellGate | None:
         cell = self._cells.get(name)

@@ -21,6 +21,9 @@ _TOLERANCE: Final = 1.2
 _COUNT_MAX: Final = 2**31 - 1
 
 
+_Sums = tuple[list[int], list[int]]
+
+
 class MarginCountsState(msgspec.Struct, kw_only=True):
     """What `MarginCounts.snapshot` gives; rows are (margin, group, exposed, control)."""
 
@@ -33,9 +36,10 @@ class MarginCounts:
 
     def __init__(self, partitions: int) -> None:
         self._rows: list[dict[tuple[str, int], tuple[int, int]]] = [{} for _ in range(partitions)]
-        self._sums: dict[str, Counts] = {}
+        # Exposed and control devices by tenant group, as plain numbers: most windows move a few of them.
+        self._sums: dict[str, _Sums] = {}
         # All devices at risk, as the margins of one field (builds, models) add up to them.
-        self._fields: dict[str, Counts] = {}
+        self._fields: dict[str, _Sums] = {}
 
     @property
     def names(self) -> list[str]:
@@ -49,19 +53,22 @@ class MarginCounts:
             ValueError: a count is negative or larger than any fleet, or a tenant group is none.
         """
         said = self._rows[partition]
-        if full:
-            for (margin, group), counts in said.items():
-                self._move(margin, group, counts, -1 if live else 0)
-            said.clear()
+        sign = 1 if live else 0
+        # In full windows most rows say what they said before: those cost a look.
+        gone = set(said) if full else set()
         for row in rows:
             if not (0 <= row.exposed <= _COUNT_MAX and 0 <= row.control <= _COUNT_MAX and 0 <= row.group < GROUPS):
                 raise ValueError(f"partition {partition} says {row}: no such counts can be")
+            key, new = (row.margin, row.group), (row.exposed, row.control)
             if row.margin not in self._sums and len(self._sums) >= MARGINS_MAX:
                 continue
-            old = said.get((row.margin, row.group), (0, 0))
-            self._move(row.margin, row.group, old, -1 if live else 0)
-            self._move(row.margin, row.group, (row.exposed, row.control), 1 if live else 0)
-            said[row.margin, row.group] = row.exposed, row.control
+            gone.discard(key)
+            old = said.get(key, (0, 0))
+            if new != old or key not in said:
+                self._move(*key, (new[0] - old[0], new[1] - old[1]), sign)
+                said[key] = new
+        for key in sorted(gone):
+            self._move(*key, said.pop(key), -sign)
 
     def set_live(self, partition: int, live: bool) -> None:
         """Count a partition in, or leave it out of the sums."""
@@ -71,20 +78,21 @@ class MarginCounts:
     def _move(self, margin: str, group: int, counts: tuple[int, int], sign: int) -> None:
         sums = self._sums.get(margin)
         if sums is None:
-            sums = self._sums[margin] = np.zeros((2, GROUPS), dtype=np.int64)
-        fleet = self._fields.setdefault(margin.partition("=")[0], np.zeros((2, GROUPS), dtype=np.int64))
+            sums = self._sums[margin] = _zeros()
+        fleet = self._fields.get(margin.partition("=")[0])
+        if fleet is None:
+            fleet = self._fields[margin.partition("=")[0]] = _zeros()
         for one in (sums, fleet):
-            one[0, group] += sign * counts[0]
-            one[1, group] += sign * counts[1]
+            one[0][group] += sign * counts[0]
+            one[1][group] += sign * counts[1]
 
     def known(self, margin: str) -> Counts:
         """Return known exposed devices at risk of a margin by tenant group, shape (32,); zeros where it is unknown."""
-        sums = self._sums.get(margin)
-        return np.zeros(GROUPS, dtype=np.int64) if sums is None else sums[0]
+        return np.array(self._sums.get(margin, _zeros())[0], dtype=np.int64)
 
     def totals(self) -> Mapping[str, tuple[int, int]]:
         """Return known exposed and control devices at risk by margin."""
-        return {margin: (int(sums[0].sum()), int(sums[1].sum())) for margin, sums in self._sums.items()}
+        return {margin: (sum(sums[0]), sum(sums[1])) for margin, sums in self._sums.items()}
 
     def enrichment(self, margin: str) -> Floats:
         """Return how much larger a margin's odds of being exposed are than the fleet's: shape (33,), row by row, >= 1.
@@ -95,10 +103,10 @@ class MarginCounts:
         """
         sums = self._sums.get(margin)
         fleet = self._fields.get(margin.partition("=")[0])
-        if sums is None or fleet is None or not sums.any():
+        if sums is None or fleet is None or not any(sums[0]):
             return np.ones(ROWS)
-        exposed, control = (np.append(one.sum() - one, one.sum()) for one in sums)
-        all_exposed, all_control = (np.append(one.sum() - one, one.sum()) + 0.5 for one in fleet)
+        exposed, control = (_without(one) for one in sums)
+        all_exposed, all_control = (_without(one) + 0.5 for one in fleet)
         sure = np.maximum(exposed - 2.0 * np.sqrt(exposed), 0.0)
         factor: Floats = sure * all_control / ((control + 0.5) * all_exposed) / _TOLERANCE
         return np.maximum(factor, 1.0)
@@ -114,9 +122,20 @@ class MarginCounts:
     def restore(cls, state: MarginCountsState, live: Sequence[bool]) -> "MarginCounts":
         """Build the counts that `state` was taken from."""
         counts = cls(len(state.rows))
-        counts._sums = {name: np.zeros((2, GROUPS), dtype=np.int64) for name in state.names}
+        counts._sums = {name: _zeros() for name in state.names}
         counts._rows = [{(row[0], row[1]): (row[2], row[3]) for row in rows} for rows in state.rows]
         for rows, one in zip(counts._rows, live, strict=True):
             for (margin, group), told in rows.items():
                 counts._move(margin, group, told, 1 if one else 0)
         return counts
+
+
+def _zeros() -> _Sums:
+    return [0] * GROUPS, [0] * GROUPS
+
+
+def _without(counts: list[int]) -> Floats:
+    """Return the sum without each group, and last with all: shape (33,)."""
+    told = np.array(counts, dtype=np.float64)
+    total = told.sum()
+    return np.append(total - told, total)
