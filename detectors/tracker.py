@@ -124,6 +124,11 @@ class Tracker:
         self.bound = ExposureBound(rollout, self.policy.share_least)
         self.revision += 1
 
+    @property
+    def is_declared(self) -> bool:
+        """Tell whether a rollout system declared it."""
+        return self.declared is not None and bool(self.declared.declared_by)
+
     def next_due_ms(self) -> int | None:
         """Return the event time at which strata of silent devices can be scored; None without any."""
         return self._strata.next_due_ms()

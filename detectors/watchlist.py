@@ -84,10 +84,10 @@ class Watchlist(Mapping[str, Tracker]):
         return rollout in self._closed
 
     def least_needed(self) -> str | None:
-        """Return the rollout that has to make room for another one; None while there is room."""
+        """Return the rollout that has to make room for another one, undeclared ones first; None while there is room."""
         if len(self._trackers) < self._rollouts_max:
             return None
-        return min(self._trackers.values(), key=lambda one: (one.idle_since_ms, one.rollout)).rollout
+        return min(self._trackers.values(), key=lambda one: (one.is_declared, one.idle_since_ms, one.rollout)).rollout
 
     def watch(self, first: Rollout | CohortWindow, parts: Sequence[PartitionState], merged_ms: int) -> Tracker:
         """Take a rollout in.

@@ -20,6 +20,7 @@ from rich.table import Table
 from deploy.replay.client import ReplayError
 from deploy.replay.remote import connected, fetch_keys
 from deploy.replay.result import Moment, ReplayResult
+from detectors.backtest.checks import cohort_only
 from detectors.backtest.library import ScenarioError, load, names
 from ingest.settings import Settings
 from signals.client import PublicKeys, SwitchError
@@ -130,6 +131,11 @@ def replay(
         found = load(scenario)
     except ScenarioError as error:
         raise click.UsageError(f"{error} (library: {', '.join(names())})") from error
+    beyond = cohort_only(found)
+    if beyond:
+        raise click.UsageError(
+            f"{scenario} has what only the cohort level simulates ({', '.join(beyond)}): use cordon backtest {scenario}"
+        )
     if gateway is not None and streams is not None and token_file is not None:
         opened = _remote(gateway, streams, token_file, lane, keys)
     else:

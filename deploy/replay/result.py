@@ -5,6 +5,7 @@ import msgspec
 from deploy.replay.client import GatewayClient
 from deploy.replay.rollout_system import RolloutSystem
 from detectors.backtest.fleet import Fleet, TruthCounts
+from detectors.backtest.scenario import Scenario
 from detectors.verdict import Evidence
 from signals.events import SwitchState
 
@@ -120,7 +121,7 @@ def result_of(
         sentence="" if telling is None else telling.sentence,
         evidence=None if telling is None else telling.evidence,
         late_ms=system.late_ms,
-        truth_guilty=scenario.truth.guilty,
+        truth_guilty=", ".join(_guilty(scenario)),
         truth_decision=scenario.truth.decision,
         as_expected=_as_expected(fleet, system),
         killswitch_events=events,
@@ -141,4 +142,10 @@ def _as_expected(fleet: Fleet, system: RolloutSystem) -> bool:
     telling = hold if truth.decision == "hold" else kill
     if telling is None or (truth.decision == "hold" and kill is not None):
         return False
-    return truth.guilty in ("", f"{telling.vendor}/{telling.product}/{telling.version}")
+    guilty = _guilty(fleet.scenario)
+    return not guilty or f"{telling.vendor}/{telling.product}/{telling.version}" in guilty
+
+
+def _guilty(scenario: Scenario) -> list[str]:
+    named = scenario.truth.guilty
+    return [one for one in ([named] if isinstance(named, str) else named) if one]

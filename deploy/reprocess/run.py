@@ -205,6 +205,7 @@ class Reprocess:
                     product=rollout.product,
                     version=rollout.version,
                     origin_ms=rollout.origin_ms,
+                    declared=True if rollout.declared_by else msgspec.UNSET,
                 )
                 for rollout in self.watched_before
             ]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import msgspec
+
 from ingest.activity import ActivityBatch, ActivityBuffer, pack, unpack
 from ingest.events import Batch, Report, RolloutNotice, Tick, encoder
 from ingest.log.interface import Entry
@@ -148,4 +150,5 @@ def _notice(rollout: Rollout, pushed: Sequence[str] = (), from_ms: int = 0) -> R
         pushed=list(pushed),
         pushed_from_ms=from_ms,
         closed=rollout.closed,
+        declared=True if rollout.declared_by else msgspec.UNSET,
     )

@@ -14,6 +14,7 @@ whether it is exposed to the rollout's rivals, by which its cells are split.
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -129,24 +130,30 @@ class Cohorts:
     def watch(self, notice: RolloutNotice, at_ms: int) -> Watched | None:
         """Begin watching a rollout, or take a later notice of it; None when it can't be watched or is over.
 
-        The oldest rollout of a product makes room for its fifth; beyond `ROLLOUTS_MAX` the oldest of all does. A later
-        notice never moves the origin: the crashes already told were counted from it.
+        The oldest rollout of a product makes room for its fifth; beyond `ROLLOUTS_MAX` the oldest of all does. Those
+        that nobody declared go first, and one of them never takes the place of a declared one: whoever invents versions
+        pushes out nothing but inventions. A later notice never moves the origin: the crashes already told were counted
+        from it.
         """
         if notice.closed:
             self._forget(notice.rollout, at_ms)
             return None
         known = self.watched.get(notice.rollout)
         if known is not None:
+            if notice.declared is True and known.notice.declared is not True:
+                known.notice = msgspec.structs.replace(known.notice, declared=True)
             return known
         update = self.words.update_number(notice.vendor, notice.product, notice.version)
         if not update:
             return None
         product = int(self.words.product_of[update])
         same = [w for w in self.watched.values() if w.product == product]
-        if len(same) >= ROLLOUTS_PER_PRODUCT_MAX:
-            self._forget(min(same, key=lambda w: w.origin_s).notice.rollout, at_ms)
-        elif len(self.watched) >= ROLLOUTS_MAX:
-            self._forget(min(self.watched.values(), key=lambda w: w.origin_s).notice.rollout, at_ms)
+        crowd = same if len(same) >= ROLLOUTS_PER_PRODUCT_MAX else list(self.watched.values())
+        if len(same) >= ROLLOUTS_PER_PRODUCT_MAX or len(crowd) >= ROLLOUTS_MAX:
+            leaves = min(crowd, key=lambda w: (w.notice.declared is True, w.origin_s))
+            if leaves.notice.declared is True and notice.declared is not True:
+                return None
+            self._forget(leaves.notice.rollout, at_ms)
         made = self.restore(notice, at_ms)
         # Cells are numbered as the fleet stands now, before the step's reports: so did the release before, and state
         # that goes back and forth between releases is the same.

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from detectors.backtest.cohort.declaring import Watched
@@ -172,6 +173,7 @@ def _notice(watched: Watched) -> RolloutNotice:
         product=record.product,
         version=record.version,
         origin_ms=record.origin_ms,
+        declared=True if record.declared_by else msgspec.UNSET,
     )
 
 

@@ -131,11 +131,13 @@ def _invented(scenario: Scenario, liar: int) -> list[Watched]:
 
 
 def _make_room(found: list[Watched]) -> None:
-    """Let the oldest rollout of a product go for its fifth, as grouping does."""
+    """Let the oldest rollout of a product go for its fifth, undeclared ones first, as grouping does."""
     for number, one in enumerate(found):
         same = [other for other in found[:number] if other.product == one.product and other.until_ms > one.said_ms]
         if len(same) >= ROLLOUTS_PER_PRODUCT_MAX:
-            min(same, key=lambda other: other.record.origin_ms).until_ms = one.said_ms
+            leaves = min(same, key=lambda other: (bool(other.record.declared_by), other.record.origin_ms))
+            stays = bool(leaves.record.declared_by) and not one.record.declared_by
+            (one if stays else leaves).until_ms = one.said_ms
 
 
 def _match(found: list[Watched], digest: Digest) -> None:

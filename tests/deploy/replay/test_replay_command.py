@@ -19,7 +19,13 @@ def test_an_unknown_scenario_lists_the_library() -> None:
     result = CliRunner().invoke(replay, ["july-91"])
     assert result.exit_code == 2
     assert "no scenario 'july-91'" in result.output
-    assert "healthy, july-19, july-19-rings" in " ".join(result.output.split())
+    assert "july-19, july-19-rings" in " ".join(result.output.split())
+
+
+def test_what_only_the_cohort_level_simulates_is_refused_and_says_what_to_use() -> None:
+    result = CliRunner().invoke(replay, ["slow-harm-2"])
+    assert result.exit_code == 2
+    assert "cordon backtest slow-harm-2" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("given", [["--gateway", "http://x"], ["--streams", "http://x", "--gateway", "http://y"]])

@@ -99,6 +99,7 @@ RECORDS = {
         origin_ms=AT_MS,
         pushed=[DEVICE],
         pushed_from_ms=AT_MS + 1000,
+        declared=True,
     ),
 }
 ACTIVITY = {
@@ -227,6 +228,11 @@ class _WindowBefore(msgspec.Struct, kw_only=True):
 
 class _StepBefore(msgspec.Struct, kw_only=True):
     windows: list[_WindowBefore] = []
+
+
+def test_a_notice_from_before_declared_was_told_is_of_an_undeclared_rollout() -> None:
+    read = device_record_decoder.decode((GOLDEN / "before" / "rollout_notice.json").read_bytes())
+    assert read == msgspec.structs.replace(RECORDS["rollout_notice"], declared=msgspec.UNSET)
 
 
 def test_a_step_of_today_is_read_by_the_release_before() -> None:
