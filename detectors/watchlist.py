@@ -63,6 +63,8 @@ class Watchlist(Mapping[str, Tracker]):
         self._policies = policies
         self._silence_seconds = silence_seconds
         self._trackers: dict[str, Tracker] = {}
+        # By product, in the order in which they were taken in: what a new one is compared with.
+        self._watched_of: dict[str, dict[str, None]] = {}
         self._past: dict[str, list[PastRollout]] = {}
         self._closed: dict[str, None] = {}
         # Those that may be in a wave, and since when: few of them, where asking all costs more the more there are.
@@ -110,7 +112,11 @@ class Watchlist(Mapping[str, Tracker]):
             alpha=self._alpha(first, policy),
             shared=self.shared,
         )
+        self._index(tracker)
         return tracker
+
+    def _index(self, tracker: Tracker) -> None:
+        self._watched_of.setdefault(product_key(tracker.vendor, tracker.product), {})[tracker.rollout] = None
 
     def declare(self, tracker: Tracker, rollout: Rollout) -> None:
         """Take a later word on a watched rollout: what was discovered and is declared now has the larger grant."""
@@ -127,10 +133,11 @@ class Watchlist(Mapping[str, Tracker]):
         return self._budgets.grant(first.rollout, first.origin_ms, payer, policy.alpha_kill)
 
     def _past_of(self, vendor: str, product: str, merged_ms: int) -> list[PastRollout]:
-        past = list(self._past.get(product_key(vendor, product), []))
-        for tracker in self._trackers.values():
-            old = merged_ms - tracker.origin_ms >= _PAST_AGE_MS
-            if old and (tracker.vendor, tracker.product) == (vendor, product):
+        product_text = product_key(vendor, product)
+        past = list(self._past.get(product_text, []))
+        for rollout in self._watched_of.get(product_text, {}):
+            tracker = self._trackers[rollout]
+            if merged_ms - tracker.origin_ms >= _PAST_AGE_MS:
                 told = tracker.as_past()
                 past += [told] if told is not None else []
         return past[-_PAST_MAX:]
@@ -142,6 +149,11 @@ class Watchlist(Mapping[str, Tracker]):
             del self._closed[next(iter(self._closed))]
         tracker = self._trackers.pop(rollout, None)
         self._waving.pop(rollout, None)
+        if tracker is not None:
+            siblings = self._watched_of[product_key(tracker.vendor, tracker.product)]
+            del siblings[rollout]
+            if not siblings:
+                del self._watched_of[product_key(tracker.vendor, tracker.product)]
         told = tracker.as_past() if tracker is not None else None
         if tracker is not None and told is not None:
             past = self._past.setdefault(product_key(tracker.vendor, tracker.product), [])
@@ -186,6 +198,7 @@ class Watchlist(Mapping[str, Tracker]):
         policy = self._policies.for_product(state.vendor, state.product)
         tracker = Tracker.restore(state, policy, self._silence_seconds, self.shared)
         self._trackers[state.rollout] = tracker
+        self._index(tracker)
         self.crashed(tracker)
         return tracker
 
