@@ -10,14 +10,16 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from detectors.counts import Shares
+from detectors.cell_margins import margins_of_cell
+from detectors.counts import Place, Shares
 from detectors.delay import DelayCorrection, DelayCorrectionState, DelayHistory, corrected
 from detectors.interval import Interval, RatioEstimate, RatioState
 from detectors.margins import MarginEvents, MarginRatios, MarginRatiosState
-from detectors.novelty import Novelty, NoveltyState
+from detectors.novelty import KnownSignatures, Novelty, NoveltyState
 from detectors.ratio_bounds import RatioBounds, RatioBoundsState
 from detectors.sequential import Floats, RateRatio, RateRatioState
 from detectors.tenants import NOBODY, Flags, Numbers
+from ingest.windows import FirstCrash
 
 
 class Crashes(NamedTuple):
@@ -42,6 +44,40 @@ class Crashes(NamedTuple):
     new: Flags
     delay_seconds: Floats
     since_seconds: Floats
+
+
+class Scored(NamedTuple):
+    """A first crash that is evidence: where it is looked up, its arm, and how late it was heard of.
+
+    Attributes:
+        delay_seconds: from the crash to its arrival.
+        since_seconds: from the beginning of the push that concerns it to its arrival.
+    """
+
+    place: Place
+    crash: FirstCrash
+    exposed: bool
+    delay_seconds: float
+    since_seconds: float
+
+    @property
+    def margins(self) -> tuple[str, ...]:
+        """The margins that the device belongs to."""
+        return (*margins_of_cell(self.crash.cell), *self.place.margins)
+
+
+def batch_of(chosen: Sequence[Scored], shares: Shares, known: KnownSignatures, origin_ms: int) -> Crashes:
+    """Return crashes as columns; `known` tells which signatures are new since `origin_ms`."""
+    return Crashes(
+        exposed=np.array([one.exposed for one in chosen], dtype=bool),
+        group=np.array([one.crash.group for one in chosen], dtype=np.int64),
+        shares=shares,
+        margins=[one.margins for one in chosen],
+        signatures=[one.crash.signature for one in chosen],
+        new=np.stack([known.new_to(one.crash.signature, origin_ms) for one in chosen]),
+        delay_seconds=np.array([one.delay_seconds for one in chosen]),
+        since_seconds=np.array([one.since_seconds for one in chosen]),
+    )
 
 
 class CrashEvidenceState(msgspec.Struct, kw_only=True):

@@ -7,7 +7,7 @@ against the counts at its event time; the highest evidence is kept, for decision
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -18,7 +18,7 @@ from detectors.cell_margins import margins_of_cell
 from detectors.counts import CohortCounts, Place
 from detectors.decide import Findings
 from detectors.device_time import DeviceTime
-from detectors.evidence import Crashes, CrashEvidence
+from detectors.evidence import CrashEvidence, Scored, batch_of
 from detectors.exposure import ExposureBound
 from detectors.history import CELLS_MAX
 from detectors.latch import Latch, Parts
@@ -48,19 +48,6 @@ class Situation(msgspec.Struct, kw_only=True, frozen=True):
     late_limit_seconds: float = 30.0
     left_out: tuple[int, ...] = ()
     unsure: tuple[str, ...] = ()
-
-
-class _Scored(NamedTuple):
-    """A first crash that is evidence, where it is looked up, and how late it was heard of."""
-
-    place: Place
-    crash: FirstCrash
-    exposed: bool
-    delay_seconds: float
-
-    @property
-    def margins(self) -> tuple[str, ...]:
-        return (*margins_of_cell(self.crash.cell), *self.place.margins)
 
 
 class Tracker:
@@ -179,26 +166,19 @@ class Tracker:
                 continue
             own = tuple(f"{name}={text}" for name, text in (("build", crash.build), ("model", crash.model)) if text)
             place = Place(column, crash.at_ms, step.since_ms, step.watermark_ms, crash.group, own)
-            chosen.append(_Scored(place, crash, exposed, (step.watermark_ms - crash.at_ms) / 1000.0))
+            began_ms = self.bound.began_ms(crash.cell, crash.at_ms) or self.origin_ms
+            since = max(0, step.watermark_ms - began_ms) / 1000.0
+            chosen.append(Scored(place, crash, exposed, (step.watermark_ms - crash.at_ms) / 1000.0, since))
         self.revision += 1
         if chosen:
             self._score_chosen(at_ms, chosen)
         return Counter(one.crash.group for one in chosen if one.exposed)
 
-    def _score_chosen(self, at_ms: int, chosen: Sequence[_Scored]) -> None:
+    def _score_chosen(self, at_ms: int, chosen: Sequence[Scored]) -> None:
         x = np.array([one.exposed for one in chosen], dtype=bool)
         delays = np.array([one.delay_seconds for one in chosen])
         shares = self.counts.shares([one.place for one in chosen], x, self.bound, at_ms)
-        batch = Crashes(
-            exposed=x,
-            group=np.array([one.crash.group for one in chosen], dtype=np.int64),
-            shares=shares,
-            margins=[one.margins for one in chosen],
-            signatures=[one.crash.signature for one in chosen],
-            new=np.stack([self._shared.known.new_to(one.crash.signature, self.origin_ms) for one in chosen]),
-            delay_seconds=delays,
-            since_seconds=np.array([self._since_seconds(one) for one in chosen]),
-        )
+        batch = batch_of(chosen, shares, self._shared.known, self.origin_ms)
         rate, novelty, early = self._crashes.score(batch, self._delays)
         self._take(Parts(rate, novelty, self._silence.rows, self._baseline.settle(), early))
         if not x.all():
@@ -209,11 +189,6 @@ class Tracker:
             # A device that may be exposed counts as exposed for the gate, whose bets lose on exposed crashes.
             maybe = one.exposed or self.bound.may_be_exposed(one.crash.cell, one.crash.at_ms)
             self._time.gate.add(one.margins, one.crash.group, maybe, low)
-
-    def _since_seconds(self, one: _Scored) -> float:
-        """Return how long before its arrival the push that concerns a crash began."""
-        began_ms = self.bound.began_ms(one.crash.cell, one.crash.at_ms) or self.origin_ms
-        return max(0, one.place.watermark_ms - began_ms) / 1000.0
 
     def _score_silence(self, at_ms: int) -> bool:
         due_ms = self._strata.next_due_ms()

@@ -3,7 +3,6 @@
 import doctest
 import math
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,15 +12,12 @@ from scipy.stats import binom
 import detectors.gate
 import detectors.gate_cell
 from detectors.gate import (
-    CELL_WORD_DOCS,
-    CELLS_MAX,
     AgeCoverage,
     AgeNeed,
     CellWord,
     Gate,
-    GateState,
 )
-from detectors.gate_cell import GROUPS_MAX, CellGate, HarmBound
+from detectors.gate_cell import CellGate, HarmBound
 from detectors.gate_trial import Ring, passes
 
 BOUND = HarmBound(ratio=1.5, excess_per_device_day=0.002)
@@ -43,9 +39,6 @@ def test_the_docstrings_examples_fire_where_they_say() -> None:
     for module in (detectors.gate, detectors.gate_cell):
         assert doctest.testmod(module).attempted > 0
         assert doctest.testmod(module).failed == 0
-
-
-# --- validity -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ratio", [1.5, 3.0])
@@ -164,9 +157,6 @@ def test_health_does_pass() -> None:
     assert passes(busy, BOUND, 0.05, runs=10, seed=28).gate >= 9
 
 
-# --- lies ---------------------------------------------------------------------------------------------------------
-
-
 @settings(max_examples=60)
 @given(honest=EVENTS, lies=EVENTS)
 def test_what_one_group_says_never_raises_evidence_over_that_of_the_others(
@@ -201,9 +191,6 @@ def test_a_flood_of_fake_healthy_device_days_opens_nothing() -> None:
     # Trusted by name, or in a fleet of one tenant, he is believed.
     assert gate.ask({"form=laptop": 1.0}, SEEN, trusted={0, 1}).passed
     assert gate.ask({"form=laptop": 1.0}, SEEN, leave_one_out=False).passed
-
-
-# --- asking -------------------------------------------------------------------------------------------------------
 
 
 def covered(names: list[str], days: float = 5000.0) -> Gate:
@@ -359,67 +346,6 @@ def test_what_was_computed_is_not_told_again_after_a_change() -> None:
     cell.add(0, True, 0.1)
     cell.add(1, True, 0.1)
     assert cell.evidence().log_evidence < grown.log_evidence
-
-
-# --- state and bounds ---------------------------------------------------------------------------------------------
-
-
-@given(EVENTS, st.integers(0, 30))
-def test_going_on_from_a_snapshot_is_bit_identical(events: list[tuple[int, bool, float, float]], cut: int) -> None:
-    whole, part = Gate(BOUND, 0.01), Gate(BOUND, 0.01)
-    for index, (group, exposed, share, days) in enumerate(events):
-        if index == cut:
-            part = Gate.restore(msgspec.json.decode(msgspec.json.encode(part.snapshot()), type=GateState))
-        for gate in (whole, part):
-            gate.expose(f"model={group % 2}", group, days)
-            gate.add(["form=laptop", f"model={group % 2}"], group, exposed, share)
-    assert whole.snapshot() == part.snapshot()
-    needed = {"form=laptop": 1.0, "model=0": 0.5, "model=1": 0.5, "model=2": 0.1}
-    assert whole.ask(needed, SEEN) == part.ask(needed, SEEN)
-
-
-def test_invented_margins_and_groups_are_bounded() -> None:
-    gate = Gate(BOUND, 0.05)
-    for index in range(CELLS_MAX + 300):
-        gate.expose(f"model={index}", 0, 1.0)
-    assert (len(gate.cells), gate.cells_refused) == (CELLS_MAX, 300)
-    assert gate.ask({f"model={CELLS_MAX}": 1.0}, SEEN).uncovered == [f"model={CELLS_MAX}"]
-    assert Gate.restore(gate.snapshot()).cells_refused == 300
-    cell = CellGate(BOUND)
-    for group in range(GROUPS_MAX):
-        cell.expose(group, 1.0)
-    with pytest.raises(ValueError, match="tenant groups"):
-        cell.expose(GROUPS_MAX, 1.0)
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
-def test_an_impossible_share_is_refused(share: float) -> None:
-    with pytest.raises(ValueError, match="share"):
-        CellGate(BOUND).add(0, True, share)
-
-
-@pytest.mark.parametrize("days", [-1.0, math.nan, math.inf])
-def test_impossible_device_days_are_refused(days: float) -> None:
-    with pytest.raises(ValueError, match="device-days"):
-        Gate(BOUND).expose("model=A", 0, days)
-
-
-@pytest.mark.parametrize(
-    ("ratio", "excess", "background"), [(1.0, 0.1, 0.0), (1.5, 0.0, 0.0), (1.5, 0.1, -1.0), (math.nan, 0.1, 0.0)]
-)
-def test_impossible_bounds_are_refused(ratio: float, excess: float, background: float) -> None:
-    with pytest.raises(ValueError, match=r"give one|0 or more"):
-        HarmBound(ratio=ratio, excess_per_device_day=excess, background_per_device_day=background)
-
-
-@pytest.mark.parametrize("alpha", [0.0, 1.0, math.nan])
-def test_an_impossible_alpha_is_refused(alpha: float) -> None:
-    with pytest.raises(ValueError, match="alpha"):
-        Gate(BOUND, alpha)
-
-
-def test_every_word_is_documented() -> None:
-    assert set(CELL_WORD_DOCS) == set(CellWord)
 
 
 def test_what_a_cell_is_told_does_not_depend_on_what_is_asked_beside_it() -> None:
