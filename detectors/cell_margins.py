@@ -1,4 +1,4 @@
-"""Which margins a rollout's cells belong to by their own text: counts by cell become counts by margin in one product.
+"""What a cell's text says: its margins, its rivals; counts by cell become counts by margin in one product.
 
 Kept beside the counts, since the gate asks every minute of every rollout. Cells are met once and never leave, so a
 column stands for one cell for good.
@@ -18,6 +18,8 @@ Flags = npt.NDArray[np.bool_]
 # Fields of a cell's text that are margins of their own.
 _FIELDS: Final = {"family": 0, "form": 1, "boot": 3}
 _BOOT, _RECENCY = 3, 4
+# So many fields say nothing of rival rollouts; a further one names the rivals.
+_WHOLE: Final = 5
 
 
 @lru_cache(maxsize=65_536)
@@ -33,6 +35,27 @@ def margins_of_cell(cell: str) -> tuple[str, ...]:
     fields = cell.split("|")
     named = ((name, fields[place]) for name, place in _FIELDS.items() if place < len(fields))
     return tuple(f"{name}={text}" for name, text in named if text not in ("*", ""))
+
+
+def base_of(cell: str) -> str:
+    """Return a cell's text without the rivals that its devices are exposed to.
+
+    Example:
+        >>> base_of("22631|laptop|early|old|recent|r-ab12")
+        '22631|laptop|early|old|recent'
+    """
+    return "|".join(cell.split("|")[:_WHOLE])
+
+
+def rivals_of(cell: str) -> tuple[str, ...]:
+    """Return the rivals that a cell's text names.
+
+    Example:
+        >>> rivals_of("22631|laptop|early|old|recent|r-ab12+r-cd34"), rivals_of("22631|laptop|early|old|recent")
+        (('r-ab12', 'r-cd34'), ())
+    """
+    split = cell.split("|")[_WHOLE:]
+    return tuple(split[0].split("+")) if split else ()
 
 
 class CellMargins:

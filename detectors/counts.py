@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from detectors.cell_margins import CellMargins
+from detectors.cell_margins import CellMargins, base_of, rivals_of
 from detectors.delay import corrected
 from detectors.exposure import Counts, ExposureBound, ring_of, upper_bound
 from detectors.history import CELLS_MAX, COUNT_MAX, KEPT_MS, CountHistory, HistoryState
@@ -21,8 +21,6 @@ from detectors.tenants import GROUPS, NOBODY, ROWS
 from ingest.windows import CohortWindow
 
 Floats = npt.NDArray[np.float64]
-# Fields of a cell's text that say nothing of rival rollouts; a further field names the rivals.
-_FIELDS = 5
 
 
 class Place(NamedTuple):
@@ -143,9 +141,9 @@ class CohortCounts:
             self.cell_margins.add(cell)
             self._pairs_of.append([])
             self._bases.setdefault(base_of(cell), []).append(found)
-            split = cell.split("|")[_FIELDS:]
-            if split:
-                self._split[found] = tuple(split[0].split("+"))
+            rivals = rivals_of(cell)
+            if rivals:
+                self._split[found] = rivals
             ring = ring_of(cell)
             if ring not in self._rings:
                 self._rings.append(ring)
@@ -376,16 +374,6 @@ class CohortCounts:
         counts._history = CountHistory.restore(state.history)
         counts.margins = MarginCounts.restore(state.margins, counts.live)
         return counts
-
-
-def base_of(cell: str) -> str:
-    """Return a cell's text without the rivals that its devices are exposed to.
-
-    Example:
-        >>> base_of("22631|laptop|early|old|recent|r-ab12")
-        '22631|laptop|early|old|recent'
-    """
-    return "|".join(cell.split("|")[:_FIELDS])
 
 
 def _upper(known: Counts, control: Counts, reached: float, crashed: bool) -> Floats:

@@ -32,9 +32,7 @@ class Suspicion:
             for name in concerned
             if not trackers[name].failed
         ]
-        both = {
-            (name, other): trackers[name].counts.devices_with(other) for name in concerned for other in rivals[name]
-        }
+        both = {(name, other): trackers[name].devices_with(other) for name in concerned for other in rivals[name]}
         changed, news = [], []
         for finding in self._attributor.update(suspects, both):
             tracker = trackers[finding.rollout]

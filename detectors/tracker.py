@@ -14,7 +14,7 @@ import numpy as np
 
 from detectors.attribution import Finding, Suspect
 from detectors.baseline import Baseline, PastRollout
-from detectors.cell_margins import margins_of_cell
+from detectors.cell_margins import margins_of_cell, rivals_of
 from detectors.counts import CohortCounts, Place
 from detectors.decide import Findings
 from detectors.device_time import DeviceTime
@@ -240,6 +240,11 @@ class Tracker:
             unsplit=unsplit,
             modules=self.tally.modules(),
         )
+
+    def devices_with(self, rival: str) -> int:
+        """Return exposed devices, with those that crashed, that are exposed to a rival, too."""
+        crashed = sum(both[0] for cell, both in self.tally.cells.items() if rival in rivals_of(cell))
+        return self.counts.devices_with(rival) + crashed
 
     def in_shock(self, at_ms: int) -> bool:
         """Tell whether the control arm crashes in a wave: far above its own mean in the last ten minutes."""
