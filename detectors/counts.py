@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from detectors.cell_margins import CellMargins, base_of, rivals_of
 from detectors.delay import corrected
-from detectors.exposure import Counts, ExposureBound, ring_of, upper_bound
+from detectors.exposure import Counts, ExposureBound, ring_of
 from detectors.history import CELLS_MAX, COUNT_MAX, KEPT_MS, CountHistory, HistoryState
 from detectors.margin_counts import MarginCounts, MarginCountsState
 from detectors.tenants import GROUPS, NOBODY, ROWS
@@ -292,9 +292,8 @@ class CohortCounts:
         crashed counts as at risk in its arm.
 
         Where the device's build or model is exposed more than the fleet, its cell's odds are raised as much: an update
-        that goes to one model is not compared with the others. For an exposed crash a share counts as at least
-        `share_least`: in a push's first seconds counts are older than the world. A control's needs no such care, since
-        a larger share would only count it for more.
+        that goes to one model is not compared with the others. In cells that are pushed to, and for every exposed
+        crash, a share counts as at least `share_least`: in a push's first seconds counts are older than the world.
         """
         count = len(places)
         found = Shares(np.empty((count, ROWS)), np.empty(count), np.empty(count), np.empty(count))
@@ -312,7 +311,8 @@ class CohortCounts:
             upper = _upper(known, control, reached, crashed)
             for margin in place.margins:
                 upper = corrected(upper, self.margins.enrichment(margin))
-            least = bound.share_least if crashed else 0.0
+            # Where nobody is or may be exposed, a control's crash says nothing, and must not be made to.
+            least = bound.share_least if crashed or reached > 0 or known[NOBODY] > 0 else 0.0
             found.upper[index] = np.maximum(upper, least)
             found.known[index] = _known(float(known[NOBODY]), float(control[NOBODY]), crashed)
             mine = known[NOBODY] - known[place.group], control[NOBODY] - control[place.group]
@@ -377,7 +377,8 @@ class CohortCounts:
 
 
 def _upper(known: Counts, control: Counts, reached: float, crashed: bool) -> Floats:
-    most = upper_bound(known, control, np.full(len(known), reached))
+    # Not rounded up: of a cell of three devices a rule that reaches half of a ring reaches one and a half on average.
+    most = np.maximum(known, (known + control) * reached)
     exposed, others = most + crashed, np.maximum(known + control - most, not crashed)
     share: Floats = exposed / np.maximum(exposed + others, 1)
     return share

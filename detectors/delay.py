@@ -6,7 +6,8 @@ numbers only. Invariant: a correction is never below 1, so it can cost crashes a
 """
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -20,7 +21,10 @@ _PER_DOUBLING: Final = 4
 BINS: Final = 76
 # With fewer delays on record nothing is known of how reports arrive, and nothing is corrected.
 HISTORY_LEAST: Final = 30
-# Beyond it all counts are halved: how reports arrive changes over the months.
+# A tenant group has a say of its own from so many delays on, and the median counts from so many groups on.
+_GROUP_LEAST: Final = 10
+_GROUPS_LEAST: Final = 3
+# Beyond it a group's counts are halved: how reports arrive changes over the months.
 _HISTORY_MOST: Final = 4096
 CORRECTION_MAX: Final = 1e4
 
@@ -35,34 +39,49 @@ def delay_bin(delay_seconds: npt.ArrayLike) -> Counts:
 
 
 class DelayHistory:
-    """How soon crashes of devices that are not exposed to anything new are heard of: counts by delay.
+    """How soon crashes of devices that are not exposed to anything new are heard of: counts by tenant group and delay.
 
-    One for each product, over all its rollouts' control arms, so that most of it is older than the rollout it is used
-    for: in a rollout's first hour only the quick reports of that hour have come, which would hide the slow ones.
+    One for all rollouts, over their control arms, so that most of it is older than the rollout it is used for: in a
+    rollout's first hour only the quick reports of that hour have come, which would hide the slow ones. Where three
+    tenant groups or more have told ten delays each, the median of the groups counts, so that no one of them decides.
     """
 
-    def __init__(self, counts: Sequence[int] | None = None) -> None:
-        self._counts: Counts = np.zeros(BINS, dtype=np.int64) if counts is None else np.array(counts, dtype=np.int64)
+    def __init__(self, counts: Mapping[int, Sequence[int]] | None = None) -> None:
+        self._counts: dict[int, Counts] = {
+            group: np.array(told, dtype=np.int64) for group, told in (counts or {}).items()
+        }
+        self._within: dict[int, float] = {}
 
-    def add(self, delay_seconds: npt.ArrayLike) -> None:
-        """Note the delays of crashes outside the exposed arm."""
-        self._counts += np.bincount(np.atleast_1d(delay_bin(delay_seconds)), minlength=BINS)
-        if self._counts.sum() > _HISTORY_MOST:
-            self._counts = self._counts // 2
+    def add(self, group: int, delay_seconds: npt.ArrayLike) -> None:
+        """Note the delays of crashes of a tenant group outside the exposed arm."""
+        counts = self._counts.get(group)
+        if counts is None:
+            counts = self._counts[group] = np.zeros(BINS, dtype=np.int64)
+        counts += np.bincount(np.atleast_1d(delay_bin(delay_seconds)), minlength=BINS)
+        if counts.sum() > _HISTORY_MOST:
+            counts //= 2
+        self._within.clear()
 
     @property
     def known(self) -> bool:
         """Tell whether there are delays enough to say anything."""
-        return int(self._counts.sum()) >= HISTORY_LEAST
+        return sum(int(counts.sum()) for counts in self._counts.values()) >= HISTORY_LEAST
 
     def within(self, seconds: float) -> float:
         """Return the share of crashes that are heard of within so long, above 0 and at most 1."""
-        total = int(self._counts.sum())
-        return (float(self._counts[: int(delay_bin(seconds)) + 1].sum()) + 0.5) / (total + 0.5)
+        place = int(delay_bin(seconds))
+        found = self._within.get(place)
+        if found is None:
+            told = [counts for counts in self._counts.values() if counts.sum() >= _GROUP_LEAST]
+            if len(told) < _GROUPS_LEAST:
+                told = [sum(self._counts.values(), np.zeros(BINS, dtype=np.int64))]
+            shares = [(float(counts[: place + 1].sum()) + 0.5) / (float(counts.sum()) + 0.5) for counts in told]
+            found = self._within[place] = statistics.median(shares)
+        return found
 
-    def snapshot(self) -> list[int]:
+    def snapshot(self) -> dict[int, list[int]]:
         """Return the state: `DelayHistory` of it goes on alike."""
-        return [int(count) for count in self._counts]
+        return {group: [int(count) for count in counts] for group, counts in self._counts.items()}
 
 
 class DelayCorrectionState(msgspec.Struct, kw_only=True):
@@ -86,14 +105,15 @@ class DelayCorrection:
     exposed arm counts as heard of at once, c = 1 / G_c(t); otherwise c = 1. An exposed crash's own delay counts before
     it is scored.
 
-    Assumptions. Control crashes arrive as the product's crashes did before. Delays are not told by the device but
-    measured from its event time to its arrival, so a device clock that runs ahead looks quick.
+    Assumptions. Control crashes arrive as crashes did before; with fewer than 30 on record nothing is corrected. Delays
+    are not told by the device but measured from its event time to its arrival, so a device clock that runs ahead looks
+    quick.
 
     Example:
         Reports usually take two hours; those of the exposed arm come within a second, ten minutes after the push began.
 
         >>> history = DelayHistory()
-        >>> history.add(np.linspace(0.0, 14_400.0, 1000))
+        >>> history.add(0, np.linspace(0.0, 14_400.0, 1000))
         >>> correction = DelayCorrection()
         >>> round(correction.exposed(history, 1.0, 600.0), 1), round(correction.control(history, 86_400.0), 1)
         (23.0, 1.0)

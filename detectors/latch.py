@@ -72,9 +72,7 @@ class Latch:
     def hold(self, parts: Parts) -> Floats:
         """Return the combined log evidence that may hold, nobody left out: shape () or (n,)."""
         rest = (part[..., NOBODY] for part in (parts.novelty, parts.silence, parts.baseline))
-        # Whichever of the two says more: each is evidence, and half of both together is one against either's claim.
-        strict = combine_rows((parts.rate[..., NOBODY], *(part[..., NOBODY] for part in parts[1:4])), self._weights)
-        return np.maximum(strict, combine_rows((parts.early, *rest), self._weights))
+        return combine_rows((parts.early, *rest), self._weights)
 
     def least(self, rows: Floats) -> Floats:
         """Return the evidence without whichever group carries most of it: of shape (..., 33), shape (...)."""

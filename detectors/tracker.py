@@ -79,7 +79,6 @@ class Tracker:
         self.policy_digest = policy.digest
         self.alpha = policy.alpha_kill if alpha is None else alpha
         self._shared = shared if shared is not None else Shared()
-        self._delays = self._shared.delays(f"{self.vendor}/{self.product}")
         self._trusted = {tenant_hash(name) for name in policy.trusted_tenants}
         self._trusted_groups = sorted({tenant_group(name) for name in policy.trusted_tenants})
         self.declared: Rollout | None = None
@@ -176,16 +175,15 @@ class Tracker:
 
     def _score_chosen(self, at_ms: int, chosen: Sequence[Scored]) -> None:
         x = np.array([one.exposed for one in chosen], dtype=bool)
-        delays = np.array([one.delay_seconds for one in chosen])
         shares = self.counts.shares([one.place for one in chosen], x, self.bound, at_ms)
         batch = batch_of(chosen, shares, self._shared.known, self.origin_ms)
-        rate, novelty, early = self._crashes.score(batch, self._delays)
+        rate, novelty, early = self._crashes.score(batch, self._shared.delays)
         self._take(Parts(rate, novelty, self._silence.rows, self._baseline.settle(), early))
-        if not x.all():
-            self._delays.add(delays[~x])
         for one, low in zip(chosen, shares.known_group.tolist(), strict=True):
             if one.exposed:
                 self._time.crashed(at_ms, one.crash.group)
+            else:
+                self._shared.delays.add(one.crash.group, one.delay_seconds)
             # A device that may be exposed counts as exposed for the gate, whose bets lose on exposed crashes.
             maybe = one.exposed or self.bound.may_be_exposed(one.crash.cell, one.crash.at_ms)
             self._time.gate.add(one.margins, one.crash.group, maybe, low)

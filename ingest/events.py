@@ -199,7 +199,7 @@ class RolloutNotice(msgspec.Struct, tag_field="kind", tag="rollout", kw_only=Tru
         pushed: pseudonyms of devices in this partition that the rollout system declared as pushed to.
         pushed_from_ms: from when those count as exposed.
         closed: the rollout is over; stop counting it.
-        declared: a rollout system declared it; left out where only reports revealed it, as by a release before the field.
+        declared: a rollout system declared it; left out where only reports revealed it, and by releases before.
     """
 
     schema: RecordSchema = SCHEMA_WRITTEN

@@ -25,6 +25,7 @@ FLOOD: Final = 10_000
 # How many crashes more than without a flood are still a handful.
 HANDFUL: Final = 6.0
 _MARGINS: Final = 16
+LIAR: Final = 31
 
 
 class Drawn(NamedTuple):
@@ -95,9 +96,10 @@ def with_delays(drawn: Drawn, tolerated: float, seed: int, flood: int = 0) -> Fl
     """
     rng = np.random.default_rng(seed)
     history, correction = DelayHistory(), DelayCorrection()
-    history.add(np.exp(rng.normal(6, 1.5, size=200)))
+    for group, delays in enumerate(np.exp(rng.normal(6, 1.5, size=(10, 20)))):
+        history.add(group, delays)
     if flood:
-        history.add(np.full(flood, 86_400.0))
+        history.add(LIAR, np.full(flood, 86_400.0))
     n = len(drawn.exposed)
     delays = np.exp(rng.normal(6, 1.5, size=n))
     since = rng.uniform(0, 7200, size=n) + delays

@@ -32,6 +32,9 @@ WORKERS: Final = 2
 # The chance that valid evidence is said to be none, by bad luck, at one alpha.
 LUCK: Final = 1e-4
 _CHUNK: Final = 50
+# Tenant groups that the history of delays is of, and the one that lies about them.
+GROUPS_KNOWN: Final = 8
+LIAR: Final = 31
 
 ORDINARY: Final = Shake()
 TOLERATED: Final = Shake(ratio=1.5)
@@ -85,9 +88,11 @@ def one_rollout(seed: int, shake: Shake, policy: Policy, *, told_at_once: int = 
     latch = Latch((told.rate_ratio, told.new_signature, told.silence, told.baseline), (), one_may_kill=False)
     history = DelayHistory()
     if shake.history:
-        history.add(60.0 * shake.delay_minutes[1] * np.exp(rng.normal(0, 1.5, size=shake.history)))
+        known = 60.0 * shake.delay_minutes[1] * np.exp(rng.normal(0, 1.5, size=shake.history))
+        for group in range(GROUPS_KNOWN):
+            history.add(group, known[group::GROUPS_KNOWN])
     if told_at_once:
-        history.add(np.zeros(told_at_once))
+        history.add(LIAR, np.zeros(told_at_once))
     none = np.zeros(ROWS)
     cuts = np.searchsorted(arrives, HOURS * np.arange(LOOKS + 1) / LOOKS).tolist()
     for look, (begin, end) in enumerate(pairwise(cuts), start=1):
@@ -96,8 +101,8 @@ def one_rollout(seed: int, shake: Shake, policy: Policy, *, told_at_once: int = 
             rate, novelty, early = evidence.score(batch, history)
             quiet, past = (np.broadcast_to(one, rate.shape) for one in (silence.rows, none))
             latch.take(Parts(rate, novelty, quiet, past, early), baseline_may_kill=False)
-            if not batch.exposed.all():
-                history.add(batch.delay_seconds[~batch.exposed])
+            for place in np.flatnonzero(~batch.exposed).tolist():
+                history.add(int(batch.group[place]), batch.delay_seconds[place])
         for stratum in strata_at(rng, world, shake, HOURS * look / LOOKS - 1e-3):
             silence.update([stratum])
         now = Parts(

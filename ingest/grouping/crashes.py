@@ -148,7 +148,12 @@ def first_crashes(
         sites: which sites had a scored crash lately.
     """
     at = columns.at
-    cell = cohorts.cells.numbers(before, at, np.minimum(before["heard"], at), columns.boot_at)
+    # Who is at risk goes by when it was heard of last. But that it has booted since is a word, too: whoever crashes at
+    # boot is compared with those who have just booted, among whom nobody is stale.
+    last_heard = np.minimum(before["heard"], at)
+    cell = cohorts.cells.numbers(before, at, last_heard, columns.boot_at)
+    alive = np.where(last_heard > 0, np.maximum(last_heard, np.minimum(columns.boot_at, at)), last_heard)
+    cell = np.where(cell >= 0, cohorts.cells.numbers(before, at, alive, columns.boot_at), cell)
     known = (before["heard"] > 0) & (cell >= 0)
     group = cohorts.cells.groups(before)
     group = np.where(known, group, cohorts.cells.groups_of(columns.tenant))

@@ -10,7 +10,7 @@ import detectors.age
 import detectors.wave
 from detectors.age import AgeWatch
 from detectors.margin_counts import MARGINS_MAX, MarginCounts
-from detectors.shared import PRODUCTS_MAX, Shared
+from detectors.shared import Shared
 from detectors.tenants import GROUPS, NOBODY
 from detectors.wave import ControlWave
 from ingest.windows import MarginRisk
@@ -73,16 +73,17 @@ def test_a_wave_survives_a_restart() -> None:
     assert ControlWave(wave.snapshot()).rages(1000, 0) is wave.rages(1000, 0) is True
 
 
-def test_histories_of_products_are_bounded_and_restored() -> None:
+def test_what_rollouts_know_together_is_restored() -> None:
     shared = Shared()
-    for number in range(PRODUCTS_MAX + 5):
-        shared.delays(f"v/p{number}").add(np.full(40, 5.0))
+    for group in range(4):
+        shared.delays.add(group, np.full(20, 5.0 * (group + 1)))
     shared.known.note("a", 1, 10)
     again = Shared.restore(shared.snapshot())
     assert again.snapshot() == shared.snapshot()
-    assert len(shared.snapshot().delays) == PRODUCTS_MAX
-    assert again.delays("v/p4100").known
-    assert not again.delays("v/p0").known
+    assert again.delays.known
+    assert [again.delays.within(seconds) for seconds in (4, 11, 25)] == [
+        shared.delays.within(seconds) for seconds in (4, 11, 25)
+    ]
 
 
 def margin(name: str, group: int, exposed: int, control: int) -> MarginRisk:

@@ -228,7 +228,8 @@ class Model:
         cell, build, model = "*|*|*|old|stale", report.os_build, report.model
         if device.heard and at - heard <= 26 * HOUR:
             build, model = device.build, device.model
-            cell = self._cell(device, at, heard, min(report.boot_at_ms // 1000, at))
+            boot_at = min(report.boot_at_ms // 1000, at)
+            cell = self._cell(device, at, max(heard, boot_at), boot_at)
         on = [
             name
             for name in watch.rivals_at(at)

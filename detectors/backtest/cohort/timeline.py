@@ -155,7 +155,8 @@ class View:
             known, from_ms = self._exposure(self._all[rival])
             both = (from_ms[device] <= at) & (known[device] <= arrives) & (at >= since[facts.chunk.partition[device]])
             split |= both.astype(np.int64) << bit
-        stale = np.where(state == ABSENT, 1, state & 1)
+        # Who has just booted counts as heard of: nobody else at risk is fresh and stale.
+        stale = np.where(band == 0, 0, np.where(state == ABSENT, 1, state & 1))
         return FirstCrashes(chosen, device, at, arrives, band * 2 + stale, split, on | named, heard & (state != ABSENT))
 
     def timeline(self, firsts: FirstCrashes) -> Timeline:
