@@ -20,6 +20,9 @@ from ingest.windows import HeardMinute
 _MINUTE_MS: Final = 60_000
 # Partitions pass the overdue time at their own ticks: a few of them apart.
 _GRACE_MS: Final = 5_000
+# A minute's cell of fewer devices is put together with others.
+_SPARSE: Final = 8
+_RECENCY: Final = 4
 # Rows waiting, over all minutes: some hundred cells of 8 partitions for a quarter of an hour; more are dropped.
 _ROWS_MAX: Final = 200_000
 
@@ -129,7 +132,7 @@ class Strata:
         for groups in cells.values():
             for group in quiet:
                 groups.pop(group, None)
-        strata, unbounded = _strata(cells, bound, minute_ms + _MINUTE_MS)
+        strata, unbounded = _strata(_collapsed(cells), bound, minute_ms + _MINUTE_MS)
         silent = {group for groups in cells.values() for group, counts in groups.items() if counts[2]}
         return DueMinute(minute_ms, strata, unbounded, quiet, _all_quiet(controls, quiet, freezing), silent)
 
@@ -175,6 +178,24 @@ def _all_quiet(controls: dict[int, tuple[int, int]], quiet: tuple[int, ...], fre
     # With one group there is nobody whose word could be held against it.
     without = [(0, 0)] if len(left) == 1 else left
     return all(freezing.quiet(total - one, silent - gone) for one, gone in without)
+
+
+def _collapsed(cells: dict[str, dict[int, Counts]]) -> dict[str, dict[int, Counts]]:
+    """Put cells of few devices together by form factor, ring and rivals.
+
+    In a small fleet hardly two devices of one cell were heard in the same minute, and a stratum of one tells nothing.
+    Which cells are put together goes by their sizes alone, never by who fell silent.
+    """
+    found: dict[str, dict[int, Counts]] = {}
+    for cell, groups in cells.items():
+        size = sum(int(counts[0] + counts[1]) for counts in groups.values())
+        fields = cell.split("|")
+        sparse = size < _SPARSE and len(fields) > _RECENCY
+        name = "|".join(("*", *fields[1:3], "*", "*", *fields[_RECENCY + 1 :])) if sparse else cell
+        into = found.setdefault(name, {})
+        for group, counts in groups.items():
+            into[group] = into[group] + counts if group in into else counts
+    return found
 
 
 def _strata(cells: dict[str, dict[int, Counts]], bound: ExposureBound, at_ms: int) -> tuple[list[Stratum], int]:

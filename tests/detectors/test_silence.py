@@ -151,3 +151,15 @@ def test_gathered_strata_survive_a_restart() -> None:
     gathered.add(0, T0 + 960_000, [heard(T0, CELLS[0], (0, 0), (4, 1))])
     again = Strata.restore(gathered.snapshot(), 900)
     assert again.due(T0 + 965_000, OFFERED) == gathered.due(T0 + 965_000, OFFERED)
+
+
+def test_cells_of_few_devices_are_compared_together_by_form_factor_and_ring() -> None:
+    """By their sizes alone: a cell of eight devices stays by itself, whoever of them fell silent."""
+    laptops = [f"{family}|laptop|early|old|recent" for family in ("22631", "19045")]
+    server, large, rival = "20348|server|early|old|recent", "22621|laptop|early|old|recent", f"{laptops[0]}|r-b"
+    sizes = {laptops[0]: (2, 3), laptops[1]: (3, 2), server: (1, 1), large: (4, 4), rival: (1, 2)}
+    gathered = Strata(900)
+    gathered.add(0, T0 + 60_000, [heard(T0, cell, both) for cell, both in sizes.items()])
+    gathered.add(0, T0 + 960_000, [heard(T0, cell, (0, 0), (1, 0)) for cell in sizes])
+    (minute,) = gathered.due(T0 + 965_000, OFFERED)
+    assert sorted(whole(minute.strata)) == sorted([(5, 5, 2, 0), (1, 1, 1, 0), (4, 4, 1, 0), (1, 2, 1, 0)])
