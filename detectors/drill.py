@@ -177,7 +177,7 @@ class DrillPlan(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     def crashes_expected(
-        self, alpha: float = 1e-6, *, weight: float = 0.6, tolerated_ratio: float = 1.5, share_least: float = 0.02
+        self, alpha: float = 1e-6, *, weight: float = 0.25, tolerated_ratio: float = 1.5, share_least: float = 0.02
     ) -> int | None:
         """Return after how many crashes the built-in policy should kill; None if all of them are too few.
 

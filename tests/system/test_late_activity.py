@@ -21,7 +21,11 @@ LATE_MS = 600 * SECOND
 STEPS = 120
 DEVICES = 600
 # Enough to let a healthy rollout proceed within the test's hour, instead of within days.
-SOON = {"proceed_exposed_least": 300, "proceed_seconds": 900, "proceed_excess_per_device_day": 3.0}
+SOON = {
+    "proceed_exposed_least": 300,
+    "proceed_seconds": 900,
+    "gate": {"excess_per_device_day": 10.0, "boots_least": 0, "wakes_least": 0, "latency_hours": 0},
+}
 
 
 @dataclass
@@ -164,6 +168,7 @@ def test_victims_that_say_nothing_are_exposed_by_the_declared_push() -> None:
             killed_at = number + 1
             break
     assert killed_at is not None
-    assert killed_at <= 20
+    # Twenty without a lying tenant in mind; leaving any one out costs three more.
+    assert killed_at <= 24
     assert chain.verdict().evidence.crashes_control == 0
     assert chain.verdict().decision is DecisionWord.KILL

@@ -160,7 +160,9 @@ def test_a_claim_ends_the_writer_of_another_process(kafka: LocalKafka, logs: Kaf
             child.kill()
     assert said[-1] == "fenced"
     values = [(record.value or b"").decode() for record in everything(log, EVENTS)]
-    assert values == [*said[:-1], "parent"], "what the child was told is there, and nothing after the parent's claim"
+    told = said[:-1]
+    # A commit that was under way at the claim is finished before it, though its writer hears of the fence instead.
+    assert values in ([*told, "parent"], [*told, f"child {len(told)}", "parent"]), "all that was told, then the parent"
 
 
 def test_two_claims_at_the_same_moment_leave_one_writer(logs: KafkaLogs) -> None:
