@@ -40,7 +40,7 @@ def test_what_it_says_is_what_the_policys_threshold_takes() -> None:
     policy = load().default
     watch = Watch(
         alpha=policy.alpha_hold,
-        tolerated_ratio=policy.tolerated_ratio,
+        tolerated_ratio=policy.hold_ratio,
         weight=policy.weights.rate_ratio / 2,
         share_least=policy.share_least,
     )
@@ -74,10 +74,11 @@ def test_a_policy_file_and_a_products_part_of_it_count(tmp_path: Path) -> None:
 
 
 def test_tolerated_harm_fails_and_says_what_to_change() -> None:
-    done = run("--ratio", "1.4", "--hours", "24")
+    done = run("--ratio", "1.1", "--hours", "24")
     assert done.exit_code == 1
+    assert "cannot be noticed at tolerated_ratio 1.2: lower tolerated_ratio" in done.output
     assert "cannot be noticed at tolerated_ratio 1.5: lower tolerated_ratio" in done.output
-    as_json = run("--ratio", "1.4", "--hours", "24", "--json")
+    as_json = run("--ratio", "1.1", "--hours", "24", "--json")
     assert as_json.exit_code == 1
     assert "tolerated_ratio" in msgspec.json.decode(as_json.stdout)["levels"][0]["why_not"]
 

@@ -262,7 +262,8 @@ class TestOutcomeUnknown:
         lose: Callable[[int, int], None],
     ) -> None:
         """Let the network go at the transaction's end, and not come back before the call has given up."""
-        lose(END_TRANSACTION, 1)
+        # Every try until the network is gone: a quick second one would get through on a busy machine.
+        lose(END_TRANSACTION, 1000)
         gone = threading.Thread(target=_refuse_once_lost, args=(proxy,))
         gone.start()
         with pytest.raises(LogUnavailableError):
