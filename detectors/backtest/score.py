@@ -204,8 +204,3 @@ def score(trace: Trace, truth: UpdateTruth, judge: str, decided: Decided) -> Sco
         false_hold=decided.held_ms is not None and not truth.guilty,
         missed=truth.guilty and decided.held_ms is None,
     )
-
-
-def total_lost(scores: Sequence[Score]) -> int:
-    """Return the devices lost over updates, by one judge."""
-    return sum(one.lost for one in scores)
