@@ -32,8 +32,8 @@ from detectors.tenants import GROUPS, NOBODY
 from detectors.tracker_state import TrackerState
 from detectors.verdict import Evidence
 from detectors.wave import ControlWave
-from ingest.grouping.cells import tenant_group, tenant_hash
 from ingest.rollouts import Rollout
+from ingest.tenancy import tenant_group, tenant_hash
 from ingest.windows import CohortWindow, FirstCrash, Step
 
 _LN10: Final = math.log(10.0)

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import msgspec
 
+from detectors.scope import Scope
+
 
 class VerdictWord(enum.StrEnum):
     """What the statistics say."""
@@ -167,6 +169,72 @@ class Evidence(msgspec.Struct, kw_only=True):
     cells: list[tuple[str, int, int, int, int]] = []
 
 
+class ScopedDecision(msgspec.Struct, kw_only=True):
+    """What policy makes of a part of the rollout, beside what it makes of the whole.
+
+    Attributes:
+        scope: the part: a tenant whose evidence is its own only.
+        decision: `hold` or `kill`.
+        reason: why, as a closed word.
+        sentence: the reason with its numbers, for a person.
+        log10_evidence: log10 of the e-value that decided.
+    """
+
+    scope: Scope
+    decision: DecisionWord
+    reason: Reason
+    sentence: str
+    log10_evidence: float
+
+
+class GateCell(msgspec.Struct, kw_only=True):
+    """What the gate says of one margin cell of the next ring.
+
+    Attributes:
+        name: the cell, such as `build=22631.3880`.
+        share: its share of the devices of the next ring.
+        word: passed or not and why, a word of `detectors.gate.CellWord`.
+        log10_evidence: log10 of the evidence that it is not harmed, one tenant group left out.
+        device_days: exposed device-days so far.
+        device_days_needed: how many more are needed if nobody crashes; null where no time is enough or none is needed.
+        hours_needed: the same in hours at the present number of exposed devices; null where that is not known.
+        crashes_exposed: crashes among exposed devices.
+        crashes_control: crashes among others.
+    """
+
+    name: str
+    share: float
+    word: str
+    log10_evidence: float = 0.0
+    device_days: float = 0.0
+    device_days_needed: float | None = None
+    hours_needed: float | None = None
+    crashes_exposed: int = 0
+    crashes_control: int = 0
+
+
+class GateReport(msgspec.Struct, kw_only=True):
+    """May the rollout go to its next ring, and what is still needed.
+
+    Attributes:
+        to: the ring that was asked about; empty where no further ring is declared.
+        passed: every cell of it has passed, and the update has been through what policy demands.
+        sentence: the answer with its numbers.
+        log10_needed: evidence that each cell needs.
+        cells: every cell, those that hold the gate shut first.
+        lacking: what the update has not been through yet (boots, wakes, hours), as phrases with their numbers.
+        cells_more: cells that are not listed, because there are too many.
+    """
+
+    to: str
+    passed: bool
+    sentence: str
+    log10_needed: float
+    cells: list[GateCell] = []
+    lacking: list[str] = []
+    cells_more: int = 0
+
+
 class Verdict(msgspec.Struct, kw_only=True):
     """The latest verdict of one rollout.
 
@@ -180,6 +248,10 @@ class Verdict(msgspec.Struct, kw_only=True):
         policy: digest of the policy that decided.
         dry_run: policy says: decide, sign, but mark as not to be obeyed.
         steps: the watermark of each device partition that this verdict has seen.
+        scoped: parts of the rollout that are decided on by themselves, stricter than the whole.
+        gate: whether the next ring may follow; null while no ring has started or none is declared.
+        heard_share: of the devices exposed, which part was heard from lately or is known to have crashed; null where
+            nobody is exposed yet. A lease is renewed only while it is large enough.
     """
 
     # A verdict of another schema is refused by its reader, never half understood.
@@ -197,6 +269,9 @@ class Verdict(msgspec.Struct, kw_only=True):
     policy: str
     dry_run: bool = False
     steps: list[int] = []
+    scoped: list[ScopedDecision] = []
+    gate: GateReport | None = None
+    heard_share: float | None = None
 
 
 verdict_decoder = msgspec.json.Decoder(Verdict)

@@ -16,8 +16,8 @@ import numpy as np
 from deploy.backtest.observed import observed
 from deploy.backtest.store import Crash, Device, Recording
 from detectors.backtest.trace import Trace, UpdateTruth
-from ingest.grouping.cells import tenant_group, tenant_hash
 from ingest.rollouts import Bound, Rollout
+from ingest.tenancy import tenant_group, tenant_hash
 from ingest.windows import AtRisk, BootBand, CohortWindow, FirstCrash, MarginRisk, Recency, Step
 
 MINUTE_MS: Final = 60_000

@@ -72,6 +72,7 @@ CHANNELS: dict[str, Channel] = {
     "killswitch": Channel(_of(Envelope), ("signals",), ("signals", "store")),
     "switches": Channel(_of(SwitchRecord, SwitchPlace), ("signals",), ("signals",)),
     "leases": Channel((), (), ()),
+    "audit": Channel((), (), ()),
     "fences": Channel(_of(Claim), ("grouping", "detection", "signals", "store"), ()),
     "progress": Channel(
         _of(OwnerWord),

@@ -31,7 +31,9 @@ class Role(enum.StrEnum):
 
     REPORT = "report"  # post reports
     ROLLOUT = "rollout"  # declare rollouts
-    OPERATOR = "operator"  # hold, kill, release
+    VIEWER = "viewer"  # read verdicts, events and trails
+    OPERATOR = "operator"  # hold, kill, ask for a release
+    APPROVER = "approver"  # give the second word that a release of a kill needs
     DRIVE = "drive"  # drive the clock of a lane that is not live
 
 

@@ -7,7 +7,6 @@ Bands and recency are taken at a stated time (the minute that the table stands a
 up to date change by change equals a table counted afresh from the rows.
 """
 
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,10 @@ import numpy.typing as npt
 
 from ingest.grouping.columns import Dictionaries
 from ingest.grouping.fleet import Rows
+from ingest.tenancy import GROUPS, tenant_group
 from ingest.windows import BootBand, Recency
 
 CELLS_MAX = 256
-GROUPS = 32
 SPLITS = 3  # beside whole cells: those of devices exposed to one rival, to another, to both
 PLACES = CELLS_MAX * GROUPS * 2
 FRESH_SECONDS = 600
@@ -33,16 +32,6 @@ BASE_CELLS_MAX = CELLS_MAX - SPLITS * TIMES
 _FAMILIES, _FORMS, _RINGS = 32, 8, 64
 
 Places = npt.NDArray[np.int16]
-
-
-def tenant_group(tenant: str) -> int:
-    """Return a tenant's group, 0 to 31, by a hash of its name."""
-    return blake2b(tenant.encode(), digest_size=1, person=b"tenant-group").digest()[0] % GROUPS
-
-
-def tenant_hash(tenant: str) -> int:
-    """Return a number for a tenant that counts distinct tenants without naming them (48 bits)."""
-    return int.from_bytes(blake2b(tenant.encode(), digest_size=6, person=b"tenant").digest(), "big")
 
 
 class Cells:

@@ -14,13 +14,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ingest.grouping.cells import STALE_SECONDS, TIMES, tenant_hash
+from ingest.grouping.cells import STALE_SECONDS, TIMES
 from ingest.grouping.cohorts import Bits, Cohorts, Watched
 from ingest.grouping.columns import BootLoop, Bsod, Columns
 from ingest.grouping.devices import NAMED, Mask, set_on_disk, slot_of, updates_at
 from ingest.grouping.fleet import Rows
 from ingest.grouping.rivals import era_at
 from ingest.signature import signature_of
+from ingest.tenancy import tenant_hash
 from ingest.windows import FirstCrash
 
 SITE_SECONDS = 300

@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ingest.grouping.cells import GROUPS
 from ingest.grouping.columns import Dictionaries
 from ingest.grouping.fleet import Rows
+from ingest.tenancy import GROUPS
 from ingest.windows import MarginRisk
 
 MARGINS_MAX = 64

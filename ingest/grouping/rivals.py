@@ -19,7 +19,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ingest.grouping.cells import BASE_CELLS_MAX, CELLS_MAX, GROUPS, PLACES, SPLITS, TIMES, Cells
+from ingest.grouping.cells import BASE_CELLS_MAX, CELLS_MAX, PLACES, SPLITS, TIMES, Cells
+from ingest.tenancy import GROUPS
 
 RIVALS_MAX = 2
 # The newest and three before it, for crashes told late: rivals change when a rollout begins or ends, a few times a day.

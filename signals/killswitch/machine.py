@@ -13,7 +13,7 @@ from typing import Literal
 from detectors.verdict import DecisionWord, Verdict, VerdictWord
 from signals.events import Action, Command, Switch, SwitchState
 
-Cause = Literal["detector", "person"]
+Cause = Literal["detector", "person", "timer"]
 
 
 class Row(enum.StrEnum):

@@ -22,8 +22,8 @@ from detectors.exposure import ExposureBound
 from ingest.events import TIME_MAX_MS, TIME_MIN_MS, Offered, encoder
 from ingest.gateway.parse import ParseLimits, parse
 from ingest.gateway.tenants import Principal, Role
-from ingest.grouping.cells import tenant_group
 from ingest.rollouts import Bound, Rollout, RolloutDeclaration
+from ingest.tenancy import tenant_group
 
 T0 = 1_721_362_140_000  # 2024-07-19T04:09:00Z
 DAY_MS = 86_400_000

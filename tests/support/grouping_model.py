@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ingest.events import BootLoop, Bsod, CheckIn, Installed, Offered
-from ingest.grouping.cells import tenant_group
+from ingest.tenancy import tenant_group
 
 WATCHED_SLOTS = 4
 HOUR = 3600

@@ -29,6 +29,7 @@ class Person:
 
     name: str
     roles: frozenset[str]
+    tenants: frozenset[str] = frozenset({"*"})
 
 
 PEOPLE = {

@@ -6,7 +6,7 @@ import numpy as np
 
 from detectors.backtest.cohort.people import People
 from detectors.backtest.draws import Ints
-from ingest.grouping.cells import GROUPS
+from ingest.tenancy import GROUPS
 from ingest.windows import BootBand, Recency
 
 _BANDS: Final = tuple(BootBand)

@@ -16,7 +16,7 @@ from detectors.backtest.draws import Bools, Draws, Floats, Ints
 from detectors.backtest.environment import Where
 from detectors.backtest.population import NOT_FOUND, Population, populate, versions_found
 from detectors.backtest.scenario import Scenario
-from ingest.grouping.cells import tenant_group, tenant_hash
+from ingest.tenancy import tenant_group, tenant_hash
 
 CHUNK: Final = 1 << 18
 

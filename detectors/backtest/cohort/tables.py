@@ -11,7 +11,7 @@ from detectors.backtest.cohort.people import People
 from detectors.backtest.cohort.timeline import Timeline
 from detectors.backtest.cohort.uptime import NEVER
 from detectors.backtest.draws import Bools, Ints
-from ingest.grouping.cells import GROUPS
+from ingest.tenancy import GROUPS
 
 # Compacted when so many waiting changes have come together.
 _WAITING_MAX = 8_000_000

@@ -16,8 +16,8 @@ from detectors.backtest.cohort.grid import MINUTE_MS, PUSH_MINUTES, lag_ms, quie
 from detectors.backtest.cohort.tables import RolloutTables, Sums
 from detectors.backtest.draws import Ints
 from detectors.backtest.scenario import Scenario
-from ingest.grouping.cells import GROUPS
 from ingest.rollouts import Rollout
+from ingest.tenancy import GROUPS
 from ingest.windows import AtRisk, CohortWindow, FirstCrash, HeardMinute, MarginRisk, Step
 
 # Grouping does not judge silence from minutes that a longer step has passed.
