@@ -80,6 +80,11 @@ TABLE: dict[tuple[Row, Given], Row] = {
     (Row.RELEASED, Given.PERSON_KILL): Row.KILLED,
 }
 
+_GIVEN_OF_ACTION = {
+    Action.HOLD: Given.PERSON_HOLD,
+    Action.KILL: Given.PERSON_KILL,
+    Action.RELEASE: Given.PERSON_RELEASE,
+}
 _STATE_OF_ROW = {
     Row.OBSERVING: SwitchState.OBSERVING,
     Row.WATCHING: SwitchState.WATCHING,
@@ -166,11 +171,7 @@ COMMAND_RESULT_DOCS: dict[CommandResult, str] = {
 def given_of(asked: Verdict | Command) -> Given:
     """Return the column of the table that a verdict or command falls under."""
     if isinstance(asked, Command):
-        return {
-            Action.HOLD: Given.PERSON_HOLD,
-            Action.KILL: Given.PERSON_KILL,
-            Action.RELEASE: Given.PERSON_RELEASE,
-        }[asked.action]
+        return _GIVEN_OF_ACTION[asked.action]
     blind = asked.verdict in _BLIND_VERDICTS
     if asked.decision is DecisionWord.KILL:
         return Given.HOLD if blind else Given.KILL
@@ -185,6 +186,8 @@ def given_of(asked: Verdict | Command) -> Given:
 
 def advance(standing: Standing, asked: Verdict | Command) -> Transition | None:
     """Return how `asked` moves a switch that stands at `standing`, or None where it moves nothing."""
+    if isinstance(asked, Command) and asked.action not in _GIVEN_OF_ACTION:
+        return None
     given = given_of(asked)
     if isinstance(asked, Command):
         return _by_person(standing, given)
