@@ -11,8 +11,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from detectors.patterns import FEATURES, History, HistoryState, PatternHour
+from detectors.patterns import FEATURES, YOUNG_HOURS, Facts, History, HistoryState, PatternHour
 from detectors.sequential import Floats
+from detectors.surge import UNKNOWN, Spread, log_surge, measure
 
 # Hours of patterns that a model learns from at most, the latest; half of them teach it, half measure it.
 ROWS_MAX: Final = 20_000
@@ -23,6 +24,9 @@ SAMPLES: Final = 256
 RISE_MAX: Final = 30.0
 # A pattern that mostly hits devices a rollout reached is that rollout's business.
 ROLLOUT_SHARE: Final = 0.5
+# What the spread is measured from, for each past hour: devices, what was usual, and whether the pattern was young.
+_SPREAD_COLUMNS: Final = 3
+_LOG_E_MAX: Final = 690.0
 
 
 class PatternScore(NamedTuple):
@@ -53,8 +57,10 @@ class CrashPatternsState(msgspec.Struct, kw_only=True):
     history: HistoryState
     rows: bytes
     rises: bytes
+    spread_rows: bytes
     model_rows: bytes | None
     model_rises: bytes
+    spreads: tuple[Spread, Spread]
 
 
 def e_value(p: float) -> float:
@@ -83,15 +89,17 @@ class CrashPatterns:
     An isolation forest (scikit-learn) learns from every second of the past hours with crashes; the others measure: the
     p-value is the rank of an hour's score among theirs, which is exact whatever the forest is worth, as long as the
     hour is like the measuring ones (split conformal). Only more crashes than expected count as unusual.
-    The e-value is the mean of two: one made of the p-value, and the hour's exp(rise) over the mean of exp(rise) of the
-    measuring hours and itself, which tells a storm from a gust where ranks can't.
+    The e-value is the mean of three: one made of the p-value; the hour's exp(rise) over the mean of exp(rise) of the
+    measuring hours and itself, which tells a storm from a gust where ranks can't; and how much better a surge explains
+    the devices than the usual spread does (`surge`), which alone can grow beyond the number of measuring hours.
 
     Assumptions. Hours are exchangeable with the measuring ones: no drift since the last `fit`; hours of one pattern
     that are alike because they are neighbours make the p-value a little too sure. Refit daily. Past incidents in the
     history make later ones look less unusual.
 
-    What it can't see: anything below the resolution of the measuring hours (1 in n + 1: 10,000 hours give p = 10^-4
-    and e = 5,000 at best), rare patterns spread over many names, a rise that comes slowly.
+    The third part takes tails as the negative binomial has them, measured on young patterns (a week) and others apart.
+
+    What it can't see: rare patterns spread over many names, a rise that comes slowly or below a factor of two.
 
     A false alarm costs a look at a board. Hand the e-values to e-LOND in the order given: an hour has many patterns.
 
@@ -121,6 +129,8 @@ class CrashPatterns:
         self._history = History()
         self._rows: Floats = np.zeros((0, FEATURES))
         self._rises: Floats = np.zeros(0)
+        self._spread_rows: Floats = np.zeros((0, _SPREAD_COLUMNS))
+        self._spreads: tuple[Spread, Spread] = (UNKNOWN, UNKNOWN)
         self._model_rows: Floats | None = None
         self._model_rises: Floats = np.zeros(0)
         self._forest: Any = None
@@ -155,13 +165,15 @@ class CrashPatterns:
         scores: list[PatternScore] = []
         if own and self.fitted:
             anomalies = self._anomalies(facts.features[own], facts.rises[own])
-            for at, i in enumerate(own):
-                scores.append(
-                    self._scored(kept[i], float(facts.expected[i]), float(facts.rises[i]), float(anomalies[at]))
-                )
-        if self._history.warm(hour):
+            surges = self._surges(_spread_rows(kept, facts)[own])
+            scores = [
+                self._scored(kept[i], float(facts.expected[i]), float(facts.rises[i]), *both)
+                for i, *both in zip(own, anomalies.tolist(), surges.tolist(), strict=True)
+            ]
+        if self._history.warm(hour) and own:
             self._rows = np.concatenate([self._rows, facts.features[own]])[-ROWS_MAX:]
             self._rises = np.concatenate([self._rises, facts.rises[own]])[-ROWS_MAX:]
+            self._spread_rows = np.concatenate([self._spread_rows, _spread_rows(kept, facts)[own]])[-ROWS_MAX:]
         self._history.add(hour, kept)
         return sorted(scores, key=lambda score: (score.p, -score.anomaly, score.pattern))
 
@@ -170,7 +182,19 @@ class CrashPatterns:
         if len(self._rows) < ROWS_LEAST:
             return False
         self._model_rows, self._model_rises, self._forest = self._rows.copy(), self._rises.copy(), None
+        count, usual, young = self._spread_rows.T
+        self._spreads = (
+            measure(count[young == 0], usual[young == 0]),
+            measure(count[young == 1], usual[young == 1]),
+        )
         return True
+
+    def _surges(self, rows: Floats) -> Floats:
+        """Return the log e-values of "no surge", young patterns by their own spread; `rows` as `_spread_rows`."""
+        count, usual, young = rows.T
+        old, fresh = (log_surge(count, usual, spread) for spread in self._spreads)
+        found: Floats = np.where(young == 1, fresh, old)
+        return found
 
     def _learn(self) -> None:
         """Grow the forest from every second row of the model's and measure it with the others."""
@@ -192,13 +216,16 @@ class CrashPatterns:
         found: Floats = np.where(rises > 0, -self._forest.score_samples(features), -np.inf)
         return found
 
-    def _scored(self, one: PatternHour, expected: float, rise: float, anomaly: float) -> PatternScore:
+    def _scored(
+        self, one: PatternHour, expected: float, rise: float, anomaly: float, log_surge_value: float
+    ) -> PatternScore:
         count = len(self._measure)
         at_least = count - int(np.searchsorted(self._measure, anomaly, side="left"))
         p = (1 + at_least) / (count + 1)
         tilt = math.exp(min(rise, RISE_MAX))
-        e = 0.5 * (e_value(p) + (count + 1) * tilt / (self._tilts + tilt))
-        where = " and ".join(_plain(text) for text in (one.os_build, one.model) if text) or "unknown machines"
+        surge = math.exp(min(log_surge_value, _LOG_E_MAX))
+        e = (e_value(p) + (count + 1) * tilt / (self._tilts + tilt) + surge) / 3
+        where = " and ".join(_plain(text) for text in (one.os_build, one.model) if text) or "all machines"
         sentence = (
             f"{_plain(one.signature)} on {where}: {one.crashes:,} crashes on {one.devices:,} devices of {one.tenants:,}"
             f" tenants in an hour, {expected:.2g} expected; as unusual as {at_least:,} of {count:,} past hours with"
@@ -213,8 +240,10 @@ class CrashPatterns:
             history=self._history.snapshot(),
             rows=self._rows.tobytes(),
             rises=self._rises.tobytes(),
+            spread_rows=self._spread_rows.tobytes(),
             model_rows=None if self._model_rows is None else self._model_rows.tobytes(),
             model_rises=self._model_rises.tobytes(),
+            spreads=self._spreads,
         )
 
     @classmethod
@@ -224,10 +253,18 @@ class CrashPatterns:
         watch._history = History.restore(state.history)
         watch._rows = np.frombuffer(state.rows, dtype=np.float64).reshape(-1, FEATURES).copy()
         watch._rises = np.frombuffer(state.rises, dtype=np.float64).copy()
+        watch._spread_rows = np.frombuffer(state.spread_rows, dtype=np.float64).reshape(-1, _SPREAD_COLUMNS).copy()
+        watch._spreads = state.spreads
         if state.model_rows is not None:
             watch._model_rows = np.frombuffer(state.model_rows, dtype=np.float64).reshape(-1, FEATURES).copy()
         watch._model_rises = np.frombuffer(state.model_rises, dtype=np.float64).copy()
         return watch
+
+
+def _spread_rows(kept: Sequence[PatternHour], facts: Facts) -> Floats:
+    """Return devices, the usual mean, and 1 for a young pattern, shape (n, 3)."""
+    devices = np.array([one.devices for one in kept], dtype=np.float64)
+    return np.column_stack([devices, facts.usual, facts.ages < YOUNG_HOURS])
 
 
 def _plain(text: str) -> str:

@@ -5,6 +5,7 @@ weeks, its mean by hour of day, and its last day. The invariant: what is said of
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -19,6 +20,8 @@ DAY_HOURS: Final = 24
 WARM_HOURS: Final = 48
 # Means forget with this time constant.
 MEMORY_HOURS: Final = 672.0
+# Up to this age a pattern's own past is too short to say what is usual for it.
+YOUNG_HOURS: Final = 168
 # How much a young pattern's mean is held at the prior: so many hours with as few crashes as a rare pattern has.
 PRIOR_HOURS: Final = 24.0
 PRIOR_RATE: Final = 0.02
@@ -30,7 +33,7 @@ class PatternHour(NamedTuple):
     Attributes:
         signature: the crash group's name.
         os_build: of the devices.
-        model: of the devices; empty where unknown.
+        model: of the devices; empty where unknown. Both empty: the signature on whatever machines.
         crashes: how many, at least 1.
         devices: different devices that crashed.
         tenants: different tenants they belong to.
@@ -53,11 +56,16 @@ class Facts(NamedTuple):
         features: shape (n, 7).
         rises: shape (n,), crashes over expected ones on the square root scale; above 0 for more than expected.
         expected: shape (n,), crashes an hour.
+        usual: shape (n,), the most that any of its means leads to expect: overall, at this hour of day, over the last
+            day, and for a young pattern what its signature's mean elsewhere would give for crashes from such machines.
+        ages: shape (n,), hours since the pattern was first seen.
     """
 
     features: Floats
     rises: Floats
     expected: Floats
+    usual: Floats
+    ages: Floats
 
 
 class _Past(msgspec.Struct, array_like=True):
@@ -113,11 +121,12 @@ class History:
         ordered = sorted(seen, key=lambda one: (-one.crashes, one))
         kept = ordered[:PATTERNS_MAX]
         self.dropped += len(ordered) - len(kept)
-        rows = [self._facts(hour, one) for one in kept]
-        table: Floats = np.array(rows, dtype=np.float64).reshape(len(rows), FEATURES + 2)
-        return kept, Facts(table[:, :FEATURES], table[:, FEATURES], table[:, FEATURES + 1])
+        places = _Places(kept)
+        rows = [self._facts(hour, one, places) for one in kept]
+        table: Floats = np.array(rows, dtype=np.float64).reshape(len(rows), FEATURES + 4)
+        return kept, Facts(table[:, :FEATURES], *table[:, FEATURES:].T)
 
-    def _facts(self, hour: int, one: PatternHour) -> list[float]:
+    def _facts(self, hour: int, one: PatternHour, places: "_Places") -> list[float]:
         past = self._patterns.get(one[:3])
         expected, at_hour, day, age = PRIOR_RATE, PRIOR_RATE, 0.0, 0
         if past is not None:
@@ -138,7 +147,17 @@ class History:
             math.log1p(one.tenants),
             math.log1p(age),
         ]
-        return [*features, rise, expected]
+        usual = max(expected, at_hour, day / DAY_HOURS)
+        if age < YOUNG_HOURS:
+            usual = max(usual, self._elsewhere(hour, one.signature) * places.share(one))
+        return [*features, rise, expected, usual, age]
+
+    def _elsewhere(self, hour: int, signature: str) -> float:
+        """Return the mean of a signature on whatever machines; 0 where that is not known."""
+        past = self._patterns.get((signature, "", ""))
+        if past is None:
+            return 0.0
+        return self._mean(past.crashes * _faded(hour - past.last), min(hour - past.first, MEMORY_HOURS))
 
     @staticmethod
     def _mean(crashes: float, hours: float) -> float:
@@ -180,6 +199,26 @@ class History:
         for key, past in state.patterns:
             history._patterns[key] = msgspec.convert(msgspec.to_builtins(past), _Past)
         return history
+
+
+class _Places:
+    """Which part of an hour's crashes came from which machines, so far as other signatures tell."""
+
+    def __init__(self, seen: Sequence[PatternHour]) -> None:
+        self._whole = Counter[str]()
+        self._by_place = Counter[tuple[str, str]]()
+        self._own = {one[:3]: one.crashes for one in seen}
+        for one in seen:
+            if one.os_build or one.model:
+                self._whole[one.signature] += one.crashes
+                self._by_place[one.os_build, one.model] += one.crashes
+        self._total = sum(self._whole.values())
+
+    def share(self, one: PatternHour) -> float:
+        """Return the part of other signatures' crashes that came from such machines."""
+        others = self._total - self._whole[one.signature]
+        mine = self._by_place[one.os_build, one.model] - self._own.get(one[:3], 0)
+        return mine / others if others and (one.os_build or one.model) else 0.0
 
 
 def _faded(hours: int) -> float:
