@@ -51,6 +51,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("rollouts_watched", Kind.GAUGE, "Rollouts under watch."),
     Metric("killswitch_events_total", Kind.COUNTER, "Kill-switch events by decision.", ("decision",)),
     Metric("commands_refused_total", Kind.COUNTER, "Commands from people that changed nothing.", ("reason",)),
+    Metric("leases_issued_total", Kind.COUNTER, "Leases signed and appended."),
+    Metric("leases_withheld", Kind.GAUGE, "Rollouts that got no lease when they were looked at last.", ("reason",)),
     Metric("stream_subscribers", Kind.GAUGE, "Open event streams."),
     Metric("stream_cut_total", Kind.COUNTER, "Event streams cut because the subscriber was slow."),
     Metric("deadletters_total", Kind.COUNTER, "Records dead-lettered, by reason.", ("reason",)),

@@ -133,6 +133,16 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     discovered_per_tenant_max: Annotated[int, _int("Undeclared rollouts a tenant may reveal a day.", 1, 10_000)] = 20
     stream_subscribers_max: Annotated[int, _int("Open event streams.", 1, 100_000)] = 4096
     stream_queue_max: Annotated[int, _int("Events a slow subscriber may be behind before it is cut.", 1, 100_000)] = 256
+    lease_seconds: Annotated[
+        int,
+        _int("How long a `proceed` stays valid; it is renewed at a third of it, while Cordon sees.", 3, 3600),
+    ] = 60
+    lease_verdict_seconds: Annotated[
+        int, _int("How old the latest verdict of a rollout may be for a lease; one is said every minute.", 90, 3600)
+    ] = 150
+    lease_heard_share_least: Annotated[
+        float, _float("Part of the exposed devices that must have been heard from lately for a lease.", 0.0, 1.0)
+    ] = 0.2
     devices_max: Annotated[int, _int("Devices the fleet's state may hold.", 1000, 100_000_000)] = 20_000_000
     snapshot_seconds: Annotated[int, _int("Time for one round of fleet chunks.", 1, 3600)] = 60
     newest_schemas: Annotated[
