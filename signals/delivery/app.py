@@ -1,26 +1,59 @@
 """The streams listener: verdicts, keys, commands and the event stream over HTTP.
 
 The routes stand in `http/`, a module for each thing that is asked for; here they are put together. Handlers decide
-nothing: they read views, and a person's word becomes a record of the commands topic. Invariant: an unknown rollout is a
-404 and never a default.
+nothing: they read views, and a person's word becomes a record of the commands topic. Invariants: an unknown rollout is
+a 404 and never a default; and every path is declared for the OpenAPI document that the listener serves.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from ingest.clock import Clock
+from ingest.events import encoder
 from ingest.gateway.refusal import RequestRefusedError
+from ingest.openapi import DESCRIBED, document
+from ingest.operations import JSON, Operation
 from ingest.sight import SightSource
 from signals.delivery.http import commands, events, health, verdicts
 from signals.delivery.http.context import Authenticate, Context, Refusals
 from signals.delivery.service import StreamService
 
-RouteMaker = Callable[[Context], Sequence[Route]]
-ROUTES: tuple[RouteMaker, ...] = (health.routes, verdicts.routes, events.routes, commands.routes)
+ABOUT = """\
+What Cordon decided of each rollout, as signed events and as answers of now; and what people ask of its kill switch.
+
+- Times are integer milliseconds since the Unix epoch, UTC, in fields ending `_ms`.
+- A refusal carries one closed `reason`. Readers ignore unknown fields.
+"""
+
+
+class RouteModule(Protocol):
+    """What a module of `http/` gives."""
+
+    @property
+    def OPERATIONS(self) -> Sequence[Operation]:  # noqa: N802  # a module's constant
+        """Return the declaration of everything that the module may serve."""
+        ...
+
+    @property
+    def routes(self) -> Callable[[Context], Sequence[Route]]:
+        """Return what makes its routes."""
+        ...
+
+
+ROUTES: tuple[RouteModule, ...] = (health, verdicts, events, commands)
+
+
+def described() -> dict[str, Any]:
+    """Return the listener's OpenAPI document."""
+    operations = [operation for module in ROUTES for operation in module.OPERATIONS]
+    return document("Cordon: streams", ABOUT, [*operations, DESCRIBED])
 
 
 def streams_app(
@@ -44,9 +77,14 @@ def streams_app(
         finally:
             await service.stop()
 
+    text = encoder.encode(described())
+
+    async def openapi(_request: Request) -> Response:
+        return Response(text, media_type=JSON)
+
     refusals = Refusals(service.metrics)
     return Starlette(
-        routes=[route for make in ROUTES for route in make(context)],
+        routes=[Route(DESCRIBED.path, openapi), *(route for module in ROUTES for route in module.routes(context))],
         lifespan=lifespan,
         exception_handlers={RequestRefusedError: refusals.refused, HTTPException: refusals.http_error},
     )

@@ -14,13 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from detectors.verdict import DecisionWord
 from ingest.events import UNREADABLE_ERRORS, encoder
 from ingest.gateway.refusal import RequestRefusedError
 from ingest.log.interface import Entry, LogUnavailableError
+from ingest.operations import ROLLOUT, Answer, Operation, Parameter
 from ingest.outcome import Refusal
 from ingest.topics import keyed_partition_of
 from signals.delivery.http.context import COMMAND_ROLES, RETRY_AFTER_SECONDS, Context, answer, unknown
-from signals.events import Action, Command
+from signals.events import Action, Command, SwitchState
 from signals.killswitch.machine import CommandResult
 
 BODY_BYTES_MAX = 16_384
@@ -41,6 +43,44 @@ class CommandBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(min_length=1, max_length=1024)]
     name: Annotated[str, Meta(max_length=60)] = ""
     command_id: Annotated[str, Meta(max_length=64)] = ""
+
+
+class CommandAnswer(msgspec.Struct, kw_only=True):
+    """What became of a command.
+
+    Attributes:
+        result: a word of the results of commands; null where it was not waited for, or not known in time.
+        state: where the switch stands, once the result is known.
+        decision: what a rollout system must do, once the result is known.
+        number: of the switch's last event, once the result is known.
+    """
+
+    command_id: str
+    rollout: str
+    result: str | None
+    state: SwitchState | msgspec.UnsetType = msgspec.UNSET
+    decision: DecisionWord | msgspec.UnsetType = msgspec.UNSET
+    number: int | msgspec.UnsetType = msgspec.UNSET
+
+
+OPERATIONS = tuple(
+    Operation(
+        "POST",
+        f"/v1/rollouts/{{rollout}}/{action.value}",
+        action.value,
+        f"Ask for {action.value}, with a reason.",
+        (
+            Answer(202, "Asked; what became of it is not known yet.", CommandAnswer),
+            Answer(200, "With `wait`: the switch moved, and an event says so.", CommandAnswer),
+            Answer(409, "With `wait`: nothing moved, and `result` says why.", CommandAnswer),
+        ),
+        roles=COMMAND_ROLES,
+        parameters=(ROLLOUT, Parameter("wait", "Anything but 0: wait up to 2 s for the result.")),
+        body=CommandBody,
+        refusals=(Refusal.BAD_REQUEST, Refusal.NOT_FOUND, Refusal.BODY_TOO_LARGE, Refusal.LOG_UNAVAILABLE),
+    )
+    for action in ACTIONS
+)
 
 
 def routes(context: Context) -> list[Route]:
@@ -108,12 +148,12 @@ class _Desk:
         return result
 
     def _answer(self, command: Command, result: str | None) -> Response:
-        said: dict[str, Any] = {"command_id": command.command_id, "rollout": command.rollout, "result": result}
+        said = CommandAnswer(command_id=command.command_id, rollout=command.rollout, result=result)
         if result is None:
             return answer(said, 202)
         joined = self._service.views.verdict(command.rollout)
         if joined is not None:
-            said |= {"state": joined.state, "decision": joined.decision, "number": joined.number}
+            said.state, said.decision, said.number = joined.state, joined.decision, joined.number
         return answer(said, 200 if result == CommandResult.APPLIED else 409)
 
 

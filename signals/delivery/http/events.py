@@ -1,6 +1,7 @@
 """The stream of kill-switch events as server-sent events, resumed by Last-Event-ID."""
 
 import asyncio
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -8,11 +9,39 @@ from starlette.routing import Route
 
 from ingest.gateway.refusal import RequestRefusedError
 from ingest.log.interface import LogUnavailableError
+from ingest.operations import Answer, Operation, Parameter
 from ingest.outcome import Refusal
 from signals.delivery.cursor import CursorError
 from signals.delivery.http.context import READ_ROLES, RETRY_AFTER_SECONDS, Context, bad_parameters, unknown
 
 PARAMETERS = frozenset({"rollout", "from", "last_event_id"})
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/v1/killswitch/stream",
+        "stream",
+        "Every kill-switch event as it is signed, as server-sent events.",
+        (Answer(200, "A stream that ends when Cordon stops or the subscriber lags.", media="text/event-stream"),),
+        roles=READ_ROLES,
+        parameters=(
+            Parameter("rollout", "Only this rollout's events."),
+            Parameter("from", "Where to begin without a cursor.", Literal["latest", "start"]),
+            Parameter("last_event_id", "Begin right behind this cursor; wins over `from`."),
+            Parameter("Last-Event-ID", "The same, as browsers and event-source clients send it.", where="header"),
+        ),
+        refusals=(
+            Refusal.BAD_REQUEST,
+            Refusal.NOT_FOUND,
+            Refusal.OVERLOADED,
+            Refusal.LOG_UNAVAILABLE,
+            Refusal.DRAINING,
+        ),
+        description=(
+            "`event: killswitch` carries one DSSE envelope as `data:`; its `id:` is the cursor right behind it. "
+            "Comments come as heartbeats."
+        ),
+    ),
+)
 
 
 def routes(context: Context) -> list[Route]:

@@ -12,8 +12,8 @@ import yaml
 
 from deploy.docs.asyncapi import as_yaml, document
 from deploy.docs.messages import CHANNELS, JSON, Message, messages
-from deploy.docs.schemas import field_docs, split_docstring
 from ingest.topics import TOPICS, Topics
+from ingest.wire_docs import field_docs, split_docstring
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "v1"
 JSON_MESSAGES = [message for message in messages() if message.content_type == JSON]
