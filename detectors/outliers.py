@@ -49,6 +49,11 @@ class PatternScore(NamedTuple):
     e: float
     sentence: str
 
+    @property
+    def log10_e(self) -> float:
+        """log10 of the e-value."""
+        return math.log10(self.e)
+
 
 class CrashPatternsState(msgspec.Struct, kw_only=True):
     """What `CrashPatterns.snapshot` gives: enough to go on bit for bit with the same scikit-learn."""
@@ -141,6 +146,11 @@ class CrashPatterns:
     def fitted(self) -> bool:
         """Tell whether there is a model to score with."""
         return self._model_rows is not None
+
+    @property
+    def rows(self) -> int:
+        """Past hours of patterns that the next `fit` learns from."""
+        return len(self._rows)
 
     @property
     def dropped(self) -> int:

@@ -1,0 +1,1 @@
+"""Alerts: crash patterns that belong to no rollout, told to people. Nothing here holds or kills."""
