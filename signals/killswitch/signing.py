@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -42,8 +42,20 @@ class WrongPayloadTypeError(SwitchError):
     """Something other than a kill-switch event was signed."""
 
 
+class RetiredKeyError(SwitchError):
+    """The keys that signed this were retired before it was decided: whoever signed it should not have been able to."""
+
+
 class KeyFormatError(SwitchError):
     """A key or key set can't be read."""
+
+
+class Signs(Protocol):
+    """Whoever signs payloads; with one key, or with two while one follows the other."""
+
+    def sign(self, payload: bytes, payload_type: str = PAYLOAD_TYPE) -> Envelope:
+        """Return the payload in a signed envelope."""
+        ...
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -73,12 +85,37 @@ class Signer:
 
     def sign(self, payload: bytes, payload_type: str = PAYLOAD_TYPE) -> Envelope:
         """Return the payload in a signed envelope; the same payload gives the same envelope (RFC 8032)."""
-        signature = self._private.sign(pae(payload_type, payload))
-        return Envelope(
-            payload=base64.b64encode(payload).decode(),
-            payload_type=payload_type,
-            signatures=[Signature(keyid=self.key_id, sig=base64.b64encode(signature).decode())],
-        )
+        return envelope_of([self], payload, payload_type)
+
+    def signature(self, message: bytes) -> Signature:
+        """Return the signature of an encoded message."""
+        return Signature(keyid=self.key_id, sig=base64.b64encode(self._private.sign(message)).decode())
+
+
+def envelope_of(signers: Iterable[Signer], payload: bytes, payload_type: str = PAYLOAD_TYPE) -> Envelope:
+    """Return the payload in an envelope with a signature of each signer."""
+    message = pae(payload_type, payload)
+    return Envelope(
+        payload=base64.b64encode(payload).decode(),
+        payload_type=payload_type,
+        signatures=[signer.signature(message) for signer in signers],
+    )
+
+
+class KeyTerm(msgspec.Struct, frozen=True, kw_only=True):
+    """When a key signs.
+
+    Attributes:
+        from_ms: it was published before, and signs from then on; 0: as long as it is known.
+        until_ms: what is decided from then on is not believed on this key's word; 0: no end is known.
+    """
+
+    from_ms: int = 0
+    until_ms: int = 0
+
+    def covers(self, at_ms: int) -> bool:
+        """Tell whether what was decided at `at_ms` may be signed with the key."""
+        return not self.until_ms or at_ms < self.until_ms
 
 
 class _KeySet(msgspec.Struct):
@@ -86,29 +123,68 @@ class _KeySet(msgspec.Struct):
 
 
 class PublicKeys:
-    """The public keys whose signatures are believed, by id."""
+    """The public keys whose signatures are believed, by id, each with its term."""
 
-    def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
+    def __init__(self, keys: Iterable[Ed25519PublicKey], terms: Mapping[str, KeyTerm] | None = None) -> None:
         """Take the keys.
+
+        Args:
+            keys: in the order in which they are listed.
+            terms: by key id; a key without one has no end.
 
         Raises:
             KeyFormatError: more than `KEYS_MAX`.
         """
-        self._keys: Mapping[str, Ed25519PublicKey] = {key_id(key): key for key in keys}
-        if len(self._keys) > KEYS_MAX:
+        by_id = {key_id(key): key for key in keys}
+        self._known: tuple[Mapping[str, Ed25519PublicKey], Mapping[str, KeyTerm]] = (by_id, dict(terms or {}))
+        if len(by_id) > KEYS_MAX:
             raise KeyFormatError(f"a key set holds at most {KEYS_MAX} keys: retire the oldest")
 
     @property
     def ids(self) -> list[str]:
         """Return the key ids, in the set's order."""
-        return list(self._keys)
+        return list(self._known[0])
 
     def keys(self) -> list[Ed25519PublicKey]:
         """Return the keys, in the set's order."""
-        return list(self._keys.values())
+        return list(self._known[0].values())
+
+    def term(self, kid: str) -> KeyTerm:
+        """Return when a key signs."""
+        return self._known[1].get(kid, KeyTerm())
+
+    def terms(self) -> dict[str, KeyTerm]:
+        """Return the terms of all keys by id, in the set's order."""
+        return {kid: self.term(kid) for kid in self.ids}
+
+    def learn(self, other: "PublicKeys") -> None:
+        """Become the same set as `other`, at once for every thread: a key was rotated while the process runs."""
+        self._known = other._known
+
+    def require_term(self, signed_by: Iterable[str], at_ms: int, what: str) -> None:
+        """Refuse what was decided after the end of every key that signed it.
+
+        Args:
+            signed_by: ids of the known keys that signed it.
+            at_ms: when it was decided, as it says.
+            what: for the message.
+
+        Raises:
+            RetiredKeyError: none of the keys could sign any more.
+        """
+        keys = list(signed_by)
+        if not any(self.term(kid).covers(at_ms) for kid in keys):
+            raise RetiredKeyError(
+                f"{what} was decided after key {', '.join(keys)} was retired: do not obey it, and tell people that a "
+                f"retired key is still used. If Cordon's keys were rotated lately, get the current key set"
+            )
 
     def open(self, envelope: Envelope, payload_type: str = PAYLOAD_TYPE) -> bytes:
-        """Return the payload after verifying that a known key signed it.
+        """Return the payload after verifying that a known key signed it; see `open_signed`."""
+        return self.open_signed(envelope, payload_type)[0]
+
+    def open_signed(self, envelope: Envelope, payload_type: str = PAYLOAD_TYPE) -> tuple[bytes, list[str]]:
+        """Return the payload, and the ids of the known keys that signed it: at least one.
 
         Raises:
             WrongPayloadTypeError: the envelope says it holds something else.
@@ -125,30 +201,25 @@ class PublicKeys:
                 f"an envelope carries 1 to {SIGNATURES_MAX} signatures, not {len(envelope.signatures)}"
             )
         payload = _decode(envelope.payload, "payload")
-        known = [signature for signature in envelope.signatures if signature.keyid in self._keys]
+        keys = self._known[0]
+        known = [signature for signature in envelope.signatures if signature.keyid in keys]
         if not known:
             named = ", ".join(signature.keyid[:64] for signature in envelope.signatures)
             raise UnknownKeyError(
-                f"signed by {named}; known keys are {', '.join(self.ids) or 'none'}. Get the current key set from "
-                f"somebody you trust (`cordon keys`), or refuse the event: another party signed it"
+                f"signed by {named}; known keys are {', '.join(keys) or 'none'}. Get the current key set from "
+                f"somebody you trust (`cordon keys list --json`), or refuse the event: another party signed it"
             )
-        for signature in known:
-            try:
-                self._keys[signature.keyid].verify(_decode(signature.sig, "sig"), pae(envelope.payload_type, payload))
-                return payload
-            except InvalidSignature:
-                continue
-        raise BadSignatureError(
-            f"key {known[0].keyid} did not sign this payload: the event was altered or forged. Do not obey it"
-        )
+        message = pae(envelope.payload_type, payload)
+        signed_by = [one.keyid for one in known if _signed(keys[one.keyid], one, message)]
+        if not signed_by:
+            raise BadSignatureError(
+                f"key {known[0].keyid} did not sign this payload: the event was altered or forged. Do not obey it"
+            )
+        return payload, signed_by
 
     def to_json(self) -> bytes:
         """Return the set as a JSON Web Key Set (RFC 7517 and 8037)."""
-        keys = [
-            {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": _url64(raw_public(key))}
-            for kid, key in self._keys.items()
-        ]
-        return msgspec.json.encode({"keys": keys})
+        return msgspec.json.encode({"keys": [_jwk(kid, key, self.term(kid)) for kid, key in self._known[0].items()]})
 
     @classmethod
     def parse(cls, data: bytes) -> "PublicKeys":
@@ -160,11 +231,21 @@ class PublicKeys:
         if data.lstrip().startswith(b"-----BEGIN"):
             return cls([_pem_key(data)])
         try:
-            return cls([_jwk_key(item) for item in msgspec.json.decode(data, type=_KeySet).keys])
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+            items = msgspec.json.decode(data, type=_KeySet).keys
+            keys = [_jwk_key(item) for item in items]
+            return cls(keys, {key_id(key): _jwk_term(item) for key, item in zip(keys, items, strict=True)})
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise KeyFormatError(
                 f"no key set ({error}): give the JSON that /v1/keys answers, or an Ed25519 public key in PEM"
             ) from error
+
+
+def _signed(key: Ed25519PublicKey, signature: Signature, message: bytes) -> bool:
+    try:
+        key.verify(_decode(signature.sig, "sig"), message)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _pem_key(data: bytes) -> Ed25519PublicKey:
@@ -175,6 +256,20 @@ def _pem_key(data: bytes) -> Ed25519PublicKey:
     if not isinstance(key, Ed25519PublicKey):
         raise KeyFormatError("the key in this PEM is not Ed25519")
     return key
+
+
+def _jwk(kid: str, key: Ed25519PublicKey, term: KeyTerm) -> dict[str, Any]:
+    found: dict[str, Any] = {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid}
+    found["x"] = _url64(raw_public(key))
+    # As in JSON Web Tokens: seconds, from which on and until which.
+    return found | {name: ms / 1000 for name, ms in (("nbf", term.from_ms), ("exp", term.until_ms)) if ms}
+
+
+def _jwk_term(item: Mapping[str, Any]) -> KeyTerm:
+    from_ms, until_ms = (round(float(item.get(name, 0)) * 1000) for name in ("nbf", "exp"))
+    if from_ms < 0 or until_ms < 0:
+        raise KeyFormatError(f"key {item.get('kid')!r} has a term before 1970: the set was altered")
+    return KeyTerm(from_ms=from_ms, until_ms=until_ms)
 
 
 def _jwk_key(item: Mapping[str, Any]) -> Ed25519PublicKey:
