@@ -108,8 +108,10 @@ class _Maker:
             schema = next(self._schemas)
             content = {media: {"schema": schema} for media in operation.body_media}
             made["requestBody"] = {"required": True, "content": content}
-        made["responses"] = {str(answer.status): self._answer(answer) for answer in operation.answers}
-        made["responses"] |= self._refusals(operation)
+        responses = {str(answer.status): self._answer(answer) for answer in operation.answers}
+        for status, refused in self._refusals(operation).items():
+            responses[status] = _either(responses[status], refused) if status in responses else refused
+        made["responses"] = responses
         return made
 
     def _parameter(self, parameter: Parameter) -> dict[str, Any]:
@@ -135,7 +137,6 @@ class _Maker:
 
     def _refusals(self, operation: Operation) -> dict[str, Any]:
         always = (Refusal.UNAUTHENTICATED, Refusal.FORBIDDEN) if operation.roles else ()
-        taken = {str(answer.status) for answer in operation.answers}
         by_status: dict[str, list[Refusal]] = {}
         for reason in (*always, *operation.refusals):
             by_status.setdefault(str(STATUS[reason]), []).append(reason)
@@ -145,8 +146,17 @@ class _Maker:
                 "content": {"application/json": {"schema": self._refusal}},
             }
             for status, reasons in sorted(by_status.items())
-            if status not in taken
         }
+
+
+def _either(answer: dict[str, Any], refused: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer whose status a refusal may have as well."""
+    content = dict(answer.get("content", {}))
+    for media, about in refused["content"].items():
+        schemas = [content[media]["schema"], about["schema"]] if media in content else [about["schema"]]
+        content[media] = {"schema": {"anyOf": schemas} if len(schemas) > 1 else schemas[0]}
+    description = f"{answer['description']} Or it is refused: {refused['description']}"
+    return {**answer, "description": description, "content": content}
 
 
 def _remedy(reason: Refusal) -> str:

@@ -18,15 +18,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ingest.events import TimeMs
 from ingest.gateway.body import BodyReader, ClientGoneError
 from ingest.gateway.gateway import Gateway
 from ingest.gateway.inflate import inflate
+from ingest.gateway.operations import PAGE_MAX, ClockBody, described
 from ingest.gateway.refusal import RequestRefusedError
 from ingest.gateway.tenants import Principal, Role
+from ingest.openapi import PATH as OPENAPI_PATH
 from ingest.outcome import Refusal
 
-PAGE_MAX = 500
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 # Inflating a larger body on the event loop would hold up every other post.
 _INLINE_BYTES_MAX = 65536
@@ -36,13 +36,6 @@ _TAKEN = b'{"accepted":%d,"refused":[],"next_check_in_s":%d}'
 _JSON_HEADER = (b"content-type", b"application/json")
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class _ClockBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/clock`, in milliseconds since the epoch."""
-
-    at_ms: TimeMs
-    wait_for_ms: TimeMs | None = None
 
 
 class _ReportsApp(Starlette):
@@ -67,7 +60,11 @@ def reports_app(gateway: Gateway) -> Starlette:
     """
     settings = gateway.settings
     reader = BodyReader(settings.body_bytes_max, settings.pending_bytes_max, settings.body_seconds_max)
-    pages = _Pages(gateway, reader)
+    pages, openapi = _Pages(gateway, reader), _encode(described())
+
+    async def document(_request: Request) -> Response:
+        return Response(openapi, media_type="application/json")
+
     return _ReportsApp(
         _Reports(gateway, reader),
         routes=[
@@ -78,6 +75,7 @@ def reports_app(gateway: Gateway) -> Starlette:
             Route("/healthz", pages.healthz, methods=["GET"]),
             Route("/readyz", pages.readyz, methods=["GET"]),
             Route("/metrics", pages.metrics, methods=["GET"]),
+            Route(OPENAPI_PATH, document, methods=["GET"]),
         ],
         exception_handlers={HTTPException: pages.not_served},
     )
@@ -236,7 +234,7 @@ class _Pages:
         """Drive the clock of a replay's lane."""
         body = await self._body(request)
         try:
-            wanted = msgspec.json.decode(body, type=_ClockBody)
+            wanted = msgspec.json.decode(body, type=ClockBody)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             detail = f"send {{at_ms, wait_for_ms}}: {str(error)[:200]}"
             raise RequestRefusedError(Refusal.BAD_REQUEST, detail) from error
