@@ -90,12 +90,16 @@ class ScopedStop(msgspec.Struct, kw_only=True, frozen=True):
         state: `held` or `killed`.
         until_ms: when it ends by itself; 0: not by itself.
         number: of the event that set it.
+        by: who set it, and so who may end it.
+        beneath: the detector held when a person's hold began: its hold stands when that ends, unless it is clear then.
     """
 
     scope: Scope
     state: SwitchState
     until_ms: int = 0
     number: int
+    by: Literal["detector", "person"] = "detector"
+    beneath: bool = False
 
 
 class Switch(msgspec.Struct, kw_only=True):
@@ -122,8 +126,13 @@ class Switch(msgspec.Struct, kw_only=True):
         scope: the part of the rollout that moved; `state` and `previous_state` are that part's.
         until_ms: when this hold, mute or dry run ends by itself; 0: not by itself.
         mode: how the detector's word binds this switch from here on.
-        whole: where the whole rollout stands.
+        whole: where the whole rollout stands; a dry-run stop does not move it.
+        whole_decision: what that means by itself, whatever its parts.
+        whole_stop: the stop of the whole that binds, if one does.
         stops: every stop of a part that stands after this event, bounded.
+        dry_stops: stops of the whole or its parts that bind nobody: what the detector would have done in earnest.
+        released: parts that a person released: the detector stops them no more.
+        mode_until_ms: when the mode ends by itself; 0: not by itself.
         principal: the token that asked, when a person decided.
         approved_by: the second person's token, where one was needed.
         break_glass: released without the second person that policy demands.
@@ -155,7 +164,12 @@ class Switch(msgspec.Struct, kw_only=True):
     until_ms: int = 0
     mode: Mode = Mode.LIVE
     whole: SwitchState | None = None
+    whole_decision: DecisionWord | None = None
+    whole_stop: ScopedStop | None = None
     stops: list[ScopedStop] = []
+    dry_stops: list[ScopedStop] = []
+    released: list[Scope] = []
+    mode_until_ms: int = 0
     principal: str = ""
     approved_by: str = ""
     break_glass: bool = False
@@ -173,6 +187,7 @@ class Lease(msgspec.Struct, kw_only=True):
         watermark_ms: event time up to which Cordon had seen.
         heard_share: of the devices exposed, which part was heard from lately; null where nobody is exposed yet.
         stops: parts of the rollout that are stopped meanwhile: the lease is not for them.
+        drill: the rollout is a drill, which nobody pushes.
     """
 
     schema: int = 1
@@ -186,6 +201,7 @@ class Lease(msgspec.Struct, kw_only=True):
     watermark_ms: int
     heard_share: float | None = None
     stops: list[ScopedStop] = []
+    drill: bool = False
 
 
 class LeaseEvent(msgspec.Struct, kw_only=True):
@@ -314,6 +330,30 @@ class SwitchRecord(msgspec.Struct, kw_only=True):
     offsets: dict[str, int]
 
 
+class PendingRelease(msgspec.Struct, kw_only=True, frozen=True):
+    """A release that waits for a second person.
+
+    Attributes:
+        command_id: what an approval names.
+        rollout: what is to be released.
+        scope: the part of it.
+        principal: the token that asked; an approval must come from another.
+        name: who asked, as it is shown.
+        reason: in that person's words.
+        at_ms: when the switch saw it.
+        expires_ms: from then on it must be asked for again.
+    """
+
+    command_id: str
+    rollout: str
+    scope: Scope = WHOLE
+    principal: str
+    name: str
+    reason: str
+    at_ms: int
+    expires_ms: int
+
+
 class SwitchPlace(msgspec.Struct, kw_only=True):
     """The other record of `cordon.switches.v1`, one a partition, under a key that no rollout has (`@place/0`).
 
@@ -324,11 +364,15 @@ class SwitchPlace(msgspec.Struct, kw_only=True):
         offsets: next offset by `topic word/partition`; for `killswitch` the place from which a restart
             reads to the end.
         commands: the last commands' ids with what became of each, oldest first; bounded.
+        pending: releases that wait for a second person; bounded.
+        audit: number and digest of the last entry of the audit trail.
     """
 
     schema: int = 1
     offsets: dict[str, int]
     commands: list[tuple[str, str]]
+    pending: list[PendingRelease] = []
+    audit: tuple[int, str] = (0, "")
 
 
 envelope_decoder = msgspec.json.Decoder(Envelope)

@@ -2,8 +2,9 @@
 
 The hub lives on the event loop: the tail's thread hands records over, they become frames once, and subscribers walk the
 same short list of frames by index. Nothing is queued per subscriber; one that falls further behind than the bound is
-cut and resumes by its cursor. Invariant: the id of a frame is the place right behind it, so resuming there misses
-nothing and repeats nothing.
+cut and resumes by its cursor. Leases stand apart (`leases.py`): of each rollout only the latest is kept, so a burst of
+them cuts nobody. Invariant: the id of a frame is the place right behind it, so resuming there misses nothing and
+repeats nothing; leases have no id.
 """
 
 import asyncio
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from ingest.log.interface import Record, TopicPartition
 from ingest.metrics import Metrics
 from signals.delivery.cursor import encode_cursor
+from signals.delivery.leases import LatestLeases
+from signals.delivery.wanted import Wanted, is_drill_envelope
 
 HEARTBEAT = b": heartbeat\n\n"
 
@@ -23,6 +26,7 @@ class Frame:
 
     data: bytes
     rollout: bytes | None
+    drill: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -30,25 +34,28 @@ class Subscriber:
     """One open stream.
 
     Attributes:
-        rollout: the only rollout wanted; None wants all.
+        wanted: which events and leases it asked for.
         position: sequence number of the next frame to send; None while it still reads from the log.
+        leases_position: sequence number of the next lease to send.
         cut: ends the stream at once; set by whoever serves it.
     """
 
-    rollout: bytes | None
+    wanted: Wanted
     position: int | None = None
+    leases_position: int = 0
     cut: Callable[[], object] = field(default=lambda: None)
 
-    def wants(self, rollout: bytes | None) -> bool:
+    def wants(self, frame: Frame) -> bool:
         """Tell whether a frame is for this subscriber."""
-        return self.rollout is None or rollout is None or rollout == self.rollout
+        return frame.rollout is None or self.wanted.takes(frame.rollout, frame.drill)
 
 
 def encode_frame(cursor: Mapping[int, int], record: Record) -> Frame:
     """Return the event of one record; `cursor` is the place right behind it."""
-    lines = (record.value or b"").splitlines()
-    data = b"".join(b"data: %s\n" % line for line in lines)
-    return Frame(b"id: %s\nevent: killswitch\n%s\n" % (encode_cursor(cursor).encode(), data), record.key)
+    value = record.value or b""
+    data = b"".join(b"data: %s\n" % line for line in value.splitlines())
+    frame = b"id: %s\nevent: killswitch\n%s\n" % (encode_cursor(cursor).encode(), data)
+    return Frame(frame, record.key, is_drill_envelope(value))
 
 
 class StreamHub:
@@ -69,8 +76,10 @@ class StreamHub:
         self._frames: list[Frame] = []
         self._base = 0
         self._changed = asyncio.Event()
+        self._changed_or_leased = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.cursor: dict[int, int] = {}
+        self.leases = LatestLeases()
         self.closed = False
 
     @property
@@ -85,19 +94,26 @@ class StreamHub:
         self.closed = False
 
     def offer(self, source: TopicPartition, records: Sequence[Record]) -> None:
-        """Take records from the tail's thread."""
+        """Take records of the kill-switch topic from the tail's thread."""
+        self._hand_over(lambda: self._publish(source.partition, records))
+
+    def offer_leases(self, _source: TopicPartition, records: Sequence[Record]) -> None:
+        """Take records of the leases topic from the tail's thread."""
+        self._hand_over(lambda: self._lease(records))
+
+    def _hand_over(self, call: Callable[[], None]) -> None:
         assert self._loop is not None
         try:
-            self._loop.call_soon_threadsafe(self._publish, source.partition, records)
+            self._loop.call_soon_threadsafe(call)
         except RuntimeError:
             # The loop is closed: the process is ending and nobody listens any more.
             self.closed = True
 
-    def admit(self, rollout: bytes | None) -> Subscriber | None:
+    def admit(self, wanted: Wanted) -> Subscriber | None:
         """Return a new subscriber, or None if there are as many as may be."""
         if len(self._subscribers) >= self._subscribers_max:
             return None
-        subscriber = Subscriber(rollout)
+        subscriber = Subscriber(wanted)
         self._subscribers.add(subscriber)
         self._metrics.set("stream_subscribers", len(self._subscribers))
         return subscriber
@@ -112,11 +128,16 @@ class StreamHub:
         assert subscriber.position is not None
         waiting = self._frames[max(0, subscriber.position - self._base) :]
         subscriber.position = self.head
-        return b"".join([frame.data for frame in waiting if subscriber.wants(frame.rollout)])
+        pieces = [frame.data for frame in waiting if subscriber.wants(frame)]
+        if subscriber.wanted.leases:
+            # Events first: a lease is about the last one before it.
+            pieces += self.leases.since(subscriber.leases_position, subscriber.wanted)
+            subscriber.leases_position = self.leases.head
+        return b"".join(pieces)
 
-    async def changed(self) -> None:
-        """Wait until there is a new frame, or the hub is closed."""
-        await self._changed.wait()
+    async def changed(self, subscriber: Subscriber) -> None:
+        """Wait until there is something new of the kinds it asked for, or the hub is closed."""
+        await (self._changed_or_leased if subscriber.wanted.leases else self._changed).wait()
 
     def beat(self) -> None:
         """Send everybody a comment, so that a dead connection is noticed at either end."""
@@ -135,6 +156,12 @@ class StreamHub:
                 frames.append(encode_frame(self.cursor, record))
         self._add(frames)
 
+    def _lease(self, records: Sequence[Record]) -> None:
+        for record in records:
+            if record.key is not None:
+                self.leases.put(record.key, record.value)
+        self._changed_or_leased = _set(self._changed_or_leased)
+
     def _add(self, frames: list[Frame]) -> None:
         # Who is behind is judged before the new frames count: a burst is no subscriber's fault.
         oldest = self.head - self._queue_max
@@ -149,6 +176,11 @@ class StreamHub:
         self._wake()
 
     def _wake(self) -> None:
-        # Those who wait now are woken, those who come later wait for the next one.
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._changed = _set(self._changed)
+        self._changed_or_leased = _set(self._changed_or_leased)
+
+
+def _set(event: asyncio.Event) -> asyncio.Event:
+    """Wake those who wait now; return what those who come later wait for."""
+    event.set()
+    return asyncio.Event()

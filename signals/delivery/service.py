@@ -66,8 +66,9 @@ class StreamService:
             **dict.fromkeys(self._sources("verdicts"), self.views.take_verdicts),
         }
         self.hub.open({source.partition: end for source, end in ends.items()})
-        # Events come first in every turn of the tail.
-        self._tail = Tail(self.log, {**dict.fromkeys(stream, self._take_events), **views}, ends)
+        leases = dict.fromkeys(self._sources("leases"), self._take_leases)
+        # Events come first in every turn of the tail, leases last: a lease is about an event before it.
+        self._tail = Tail(self.log, {**dict.fromkeys(stream, self._take_events), **views, **leases}, ends)
         await asyncio.to_thread(self._tail.catch_up)
         self._tail.start()
         self._beating = asyncio.create_task(self._beat())
@@ -118,6 +119,9 @@ class StreamService:
         """Show events before they are sent: a subscriber that asks for the verdict at once finds what it was told."""
         self.views.take_events(source, records)
         self.hub.offer(source, records)
+
+    def _take_leases(self, source: TopicPartition, records: Sequence[Record]) -> None:
+        self.hub.offer_leases(source, records)
 
     async def _beat(self) -> None:
         while True:

@@ -53,7 +53,7 @@ class EventStreams:
             if piece:
                 yield piece
             else:
-                await self._hub.changed()
+                await self._hub.changed(subscriber)
 
     async def _from_log(self, subscriber: Subscriber, place: dict[int, int]) -> AsyncIterator[bytes]:
         """Yield what lies between `place` and the hub's; when it returns, nothing was awaited since they were equal."""
@@ -61,7 +61,7 @@ class EventStreams:
             behind = [partition for partition, offset in place.items() if offset < self._hub.cursor[partition]]
             if not behind:
                 # The subscriber knows more than the hub has read yet; the hub is about to.
-                await self._hub.changed()
+                await self._hub.changed(subscriber)
                 continue
             for partition in behind:
                 piece = await self._read(subscriber, place, partition, self._hub.cursor[partition])
@@ -76,8 +76,9 @@ class EventStreams:
         frames = []
         for record in records:
             place[partition] = record.offset + 1
-            if record.value is not None and subscriber.wants(record.key):
-                frames.append(encode_frame(place, record).data)
+            if record.value is not None:
+                frame = encode_frame(place, record)
+                frames += [frame.data] if subscriber.wants(frame) else []
         if not records:
             place[partition] = end
         return b"".join(frames)

@@ -14,6 +14,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from detectors.drill import is_drill
 from detectors.verdict import DecisionWord, Reason, Verdict, VerdictWord
 from ingest.clock import Clock
 from ingest.metrics import Metrics
@@ -90,11 +91,13 @@ class Told:
     word: VerdictWord
     reason: Reason
     heard_share: float | None
+    drill: bool = False
 
     @classmethod
     def by(cls, verdict: Verdict) -> "Told":
         """Return it of a verdict."""
-        return cls(verdict.at_ms, verdict.verdict, verdict.reason, verdict.heard_share)
+        drill = is_drill(verdict.vendor, verdict.product)
+        return cls(verdict.at_ms, verdict.verdict, verdict.reason, verdict.heard_share, drill)
 
 
 def whole_stopped(switch: Switch | None) -> bool:
@@ -276,6 +279,7 @@ class LeaseBook:
             watermark_ms=told.at_ms,
             heard_share=told.heard_share,
             stops=list(kept.stops),
+            drill=told.drill,
         )
 
     def _note(self, kept: _Kept, word: Withheld | None) -> None:

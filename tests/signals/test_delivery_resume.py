@@ -15,6 +15,7 @@ from ingest.metrics import Metrics
 from ingest.topics import Topics
 from signals.delivery.cursor import CursorError, decode_cursor, encode_cursor
 from signals.delivery.hub import Frame, StreamHub, Subscriber
+from signals.delivery.wanted import Wanted
 from signals.events import Envelope, Switch, SwitchState
 from signals.killswitch.event import cloud_event
 from signals.killswitch.verify import open_event, parse_envelope
@@ -117,7 +118,7 @@ def test_live_events_over_several_partitions_resume_exactly() -> None:
 class TestHub:
     def test_a_burst_larger_than_the_bound_cuts_nobody_who_was_up_to_date(self) -> None:
         hub = StreamHub(queue_max=4, subscribers_max=10, metrics=Metrics())
-        subscriber = hub.admit(None)
+        subscriber = hub.admit(Wanted())
         assert subscriber is not None
         subscriber.position = hub.head
         for _ in range(2):
@@ -128,7 +129,7 @@ class TestHub:
         metrics = Metrics()
         hub = StreamHub(queue_max=4, subscribers_max=10, metrics=metrics)
         cuts: list[Subscriber] = []
-        slow = hub.admit(None)
+        slow = hub.admit(Wanted())
         assert slow is not None
         slow.position, slow.cut = hub.head, lambda: cuts.append(slow)
         for n in range(5):

@@ -13,8 +13,9 @@ from ingest.operations import Answer, Operation, Parameter
 from ingest.outcome import Refusal
 from signals.delivery.cursor import CursorError
 from signals.delivery.http.context import READ_ROLES, RETRY_AFTER_SECONDS, Context, bad_parameters, unknown
+from signals.delivery.wanted import WantedError, wanted_of
 
-PARAMETERS = frozenset({"rollout", "from", "last_event_id"})
+PARAMETERS = frozenset({"rollout", "from", "last_event_id", "leases", "drills"})
 OPERATIONS = (
     Operation(
         "GET",
@@ -26,6 +27,8 @@ OPERATIONS = (
         parameters=(
             Parameter("rollout", "Only this rollout's events."),
             Parameter("from", "Where to begin without a cursor.", Literal["latest", "start"]),
+            Parameter("leases", "Send leases too.", Literal["0", "1"]),
+            Parameter("drills", "Send drills too, or only them.", Literal["none", "include", "only"]),
             Parameter("last_event_id", "Begin right behind this cursor; wins over `from`."),
             Parameter("Last-Event-ID", "The same, as browsers and event-source clients send it.", where="header"),
         ),
@@ -38,7 +41,8 @@ OPERATIONS = (
         ),
         description=(
             "`event: killswitch` carries one DSSE envelope as `data:`; its `id:` is the cursor right behind it. "
-            "Comments come as heartbeats."
+            "With `leases=1`, `event: lease` carries the latest lease of each rollout, without an `id:`. Comments "
+            "come as heartbeats."
         ),
     ),
 )
@@ -55,10 +59,14 @@ def routes(context: Context) -> list[Route]:
         rollout = request.query_params.get("rollout")
         if rollout is not None and not service.views.knows(rollout):
             raise unknown(rollout)
+        try:
+            wanted = wanted_of(request.query_params)
+        except WantedError as error:
+            raise RequestRefusedError(Refusal.BAD_REQUEST, str(error)) from error
         place = await _place(context, request)
         if service.hub.closed:
             raise RequestRefusedError(Refusal.DRAINING, "this process is stopping: connect again", RETRY_AFTER_SECONDS)
-        subscriber = service.hub.admit(rollout.encode() if rollout is not None else None)
+        subscriber = service.hub.admit(wanted)
         if subscriber is None:
             raise RequestRefusedError(
                 Refusal.OVERLOADED, "as many streams are open as may be (stream_subscribers_max)", RETRY_AFTER_SECONDS
