@@ -127,6 +127,9 @@ class CohortWindow(msgspec.Struct, kw_only=True):
         exposed_total: devices exposed now, at risk or not.
         pending: crashes of this partition, of whatever product, read but not yet evidence: the activity watermark is
             behind them.
+        owners: each tenant group with devices in this partition, of whatever product, and the hash of its tenant, or 0
+            where it is more than one; in full windows, and in the first after a tenant was new. Tenants that ever had a
+            device count.
         margins: devices at risk by exact OS build and by model, absolute, in full windows only: every margin, others
             are empty. A window is full at each minute, when watching begins, when a rival is no longer watched, and
             after a restart.
@@ -145,6 +148,7 @@ class CohortWindow(msgspec.Struct, kw_only=True):
     exposed_total: int = 0
     pending: int = 0
     margins: list[MarginRisk] = []
+    owners: list[tuple[int, int]] = []
 
 
 class Step(msgspec.Struct, kw_only=True, tag_field="kind", tag="step"):

@@ -233,6 +233,7 @@ class Partition:
             population.catching_up = None
             population.outcomes.clear()
             population.cohorts.resume(since_ms // MINUTE_MS * 60)
+            population.owners.meet(population.fleet.rows["tenant"])
         for taken in self.activity.take_until(watermark_ms):
             self._take("activity", taken)
             population.apply_notices([item for item in taken.items if isinstance(item, RolloutNotice)], watermark_ms)
@@ -298,6 +299,7 @@ class Partition:
                         exposed_total=watched.exposed_total,
                         pending=self.crashes.pending,
                         margins=self.population.cohorts.margins_said(watched),
+                        owners=self.population.owners.news(name, full=watched.full),
                     )
                 )
                 watched.full = False

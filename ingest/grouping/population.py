@@ -30,6 +30,7 @@ from ingest.grouping.devices import (
     slot_of,
 )
 from ingest.grouping.fleet import Fleet, Rows
+from ingest.grouping.owners import Owners
 from ingest.outcome import Outcome
 from ingest.windows import FirstCrash
 
@@ -119,6 +120,7 @@ class Population:
 
     Attributes:
         catching_up: while catching up, what was seen already; None otherwise.
+        owners: which tenant group is one tenant's alone; not kept while catching up.
         outcomes: reports by outcome since last taken.
     """
 
@@ -127,6 +129,7 @@ class Population:
         self.words = Dictionaries()
         self.fleet = Fleet(devices_max)
         self.cohorts = Cohorts(self.fleet, self.words, Cells(self.words))
+        self.owners = Owners(self.words)
         self.memory = Memory()
         self.outcomes: Counter[Outcome] = Counter()
         self.catching_up: CatchingUp | None = None
@@ -207,6 +210,7 @@ class Population:
     def _put(self, numbers: RowNumbers, before: Rows, after: Rows) -> None:
         self.fleet.put(numbers, after)
         if self.catching_up is None:
+            self.owners.meet(after["tenant"])
             self.cohorts.exchange(before, after)
 
     def _usable(self, columns: Columns, watermark_ms: int) -> tuple[RowNumbers, RowNumbers]:

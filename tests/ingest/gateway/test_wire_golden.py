@@ -167,6 +167,7 @@ STEPS = {
                     MarginRisk("model=Latitude 7440", 4, 100, 0),
                     MarginRisk("model=other", 4, 20, 8000),
                 ],
+                owners=[(4, 99), (7, 0)],
             )
         ],
     ),
@@ -200,6 +201,7 @@ def test_a_step_from_before_margins_and_rivals_is_read() -> None:
         at_risk=[AtRisk("22631|laptop|broad|day|recent", 4, 120, 8000)],
         crashes=[FirstCrash(AT_MS + 30, cell, 4, 1, 99, "csagent.sys!0x50", True, "bsod")],
         margins=[],
+        owners=[],
     )
     read = step_decoder.decode((GOLDEN / "before" / "step.json").read_bytes())
     assert read == msgspec.structs.replace(STEPS["step"], windows=[window])
