@@ -49,6 +49,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("backlog_records", Kind.GAUGE, "Records a stage has not read yet.", ("stage",)),
     Metric("verdicts_total", Kind.COUNTER, "Verdicts published.", ("verdict", "decision")),
     Metric("rollouts_watched", Kind.GAUGE, "Rollouts under watch."),
+    Metric("alerts_open", Kind.GAUGE, "Open alerts on crash patterns that belong to no rollout."),
+    Metric("alerts_written_total", Kind.COUNTER, "Alerts written: opened, grown or ended.", ("state",)),
+    Metric("alerts_failures_total", Kind.COUNTER, "Looks for patterns that failed; they are tried again."),
+    Metric(
+        "alerts_judged_timestamp", Kind.GAUGE, "Event time up to which patterns are judged, seconds since the epoch."
+    ),
     Metric("killswitch_events_total", Kind.COUNTER, "Kill-switch events by decision.", ("decision",)),
     Metric("commands_refused_total", Kind.COUNTER, "Commands from people that changed nothing.", ("reason",)),
     Metric("leases_issued_total", Kind.COUNTER, "Leases signed and appended."),

@@ -159,6 +159,9 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     ] = 10_000
     activity_late_seconds: Annotated[int, _int("How far activity may lag before a rollout is held.", 1, 3600)] = 30
     policy_file: Annotated[str, _text("Policy file (TOML); empty for the built-in policy.")] = ""
+    alerts_seconds: Annotated[
+        int, _int("How often the store is asked for crash patterns that belong to no rollout; 0 for never.", 0, 86_400)
+    ] = 60
     drill_hour: Annotated[
         int,
         _int(

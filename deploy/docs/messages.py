@@ -7,6 +7,7 @@ here, above all packages. A test holds this list to the declared topics, and gol
 from dataclasses import dataclass
 from typing import Any
 
+from detectors.alerts.wire import Alert, AlertsStatus
 from detectors.verdict import Verdict
 from ingest.activity import ActivityBatch
 from ingest.claims import Claim
@@ -58,6 +59,7 @@ def _of(*wires: type[Any]) -> tuple[Message, ...]:
 OWN_STATE = "A part of the {stage} stage's own state. Only that stage reads it, and its form changes without notice."
 FLEET_STATE = (Message("FleetState", None, OWN_STATE.format(stage="grouping")),)
 DETECTION_STATE = (Message("DetectionState", None, OWN_STATE.format(stage="detection")),)
+ALERTS_STATE = (Message("AlertsState", None, OWN_STATE.format(stage="alerts")),)
 
 CHANNELS: dict[str, Channel] = {
     "intake": Channel(_of(Offered, Installed, CheckIn, Bsod, BootLoop), (), ()),
@@ -68,12 +70,13 @@ CHANNELS: dict[str, Channel] = {
     "cohorts": Channel(_of(Step), ("grouping",), ("detection",)),
     "detection": Channel(DETECTION_STATE, ("detection",), ("detection",)),
     "verdicts": Channel(_of(Verdict), ("detection",), ("signals", "store")),
+    "alerts": Channel((*_of(Alert, AlertsStatus), ALERTS_STATE[0]), ("alerts",), ("alerts", "signals", "store")),
     "commands": Channel(_of(Command), ("signals",), ("signals",)),
     "killswitch": Channel(_of(Envelope), ("signals",), ("signals", "store")),
     "switches": Channel(_of(SwitchRecord, SwitchPlace), ("signals",), ("signals",)),
     "leases": Channel((), (), ()),
     "audit": Channel((), (), ()),
-    "fences": Channel(_of(Claim), ("grouping", "detection", "signals", "store"), ()),
+    "fences": Channel(_of(Claim), ("grouping", "detection", "alerts", "signals", "store"), ()),
     "progress": Channel(
         _of(OwnerWord),
         ("gateway", "grouping", "detection", "signals", "store"),

@@ -22,6 +22,8 @@ from ingest.store.rows import Block
 
 BAD_REPORTS_NAMED_MAX: Final = 8
 SIGNATURES_CACHED_MAX: Final = 10_000
+# The key of an alert; other records of its topic have other keys.
+ALERT_PREFIX: Final = b"a-"
 # What msgspec, base64, numpy and the signature raise on what they cannot use: deep nesting is a RecursionError, a
 # number beyond 64 bits an OverflowError, a column without words a ZeroDivisionError.
 UNUSABLE: Final = (msgspec.MsgspecError, ValueError, ArithmeticError, LookupError, RecursionError, binascii.Error)
@@ -35,6 +37,7 @@ _crash_report_decoder = msgspec.json.Decoder(wire.Bsod | wire.BootLoop)
 _frames_decoder = msgspec.json.Decoder(list[Frame])
 _verdict_decoder = msgspec.json.Decoder(wire.Verdict)
 _rollout_decoder = msgspec.json.Decoder(wire.Rollout)
+_alert_decoder = msgspec.json.Decoder(wire.Alert)
 _envelope_decoder = msgspec.json.Decoder(wire.Envelope)
 _event_decoder = msgspec.json.Decoder(wire.CloudEvent)
 
@@ -147,6 +150,22 @@ def decode_verdict(record: Record, source: TopicPartition, first: int, block: Bl
     block.add("verdicts", [row])
 
 
+def decode_alert(record: Record, source: TopicPartition, first: int, block: Block) -> None:
+    """Keep an alert; the watch's status and state lie under other keys and are nothing for the store."""
+    del first
+    assert record.value is not None
+    if record.key is None or not record.key.startswith(ALERT_PREFIX):
+        return
+    a = _alert_decoder.decode(record.value)
+    places = [msgspec.structs.astuple(place) for place in a.places]
+    row = (
+        a.alert, a.at_ms, a.state, a.pattern, a.signatures, a.joined, places, a.opened_ms, a.last_ms, a.crashes,
+        a.devices_most, a.tenants_most, a.expected, a.log10_evidence, a.log10_needed, a.tests, a.times, a.ended,
+        a.sentence, record.value.decode(), source.partition, record.offset, record.appended_at_ms,
+    )  # fmt: skip
+    block.add("alerts", [row])
+
+
 def decode_killswitch(record: Record, source: TopicPartition, first: int, block: Block) -> None:
     """Keep a kill-switch event and its signed envelope; whether the signature holds is for the reader to check."""
     del first
@@ -194,5 +213,6 @@ def decoders() -> dict[str, Decode]:
         "activity": decode_activity,
         "rollouts": decode_rollout,
         "verdicts": decode_verdict,
+        "alerts": decode_alert,
         "killswitch": decode_killswitch,
     }

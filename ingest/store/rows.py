@@ -27,6 +27,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "crashes_control", "exposed", "at_risk_exposed", "at_risk_control", "rate_ratio", "rate_ratio_low",
         "rate_ratio_high", "tenants", "methods", "policy", "dry_run", "json", "partition", "log_offset", "logged_at",
     ),
+    "alerts": (
+        "alert", "at", "state", "pattern", "signatures", "joined", "places", "opened", "last", "crashes",
+        "devices_most", "tenants_most", "expected", "log10_evidence", "log10_needed", "tests", "times", "ended",
+        "sentence", "json", "partition", "log_offset", "logged_at",
+    ),
     "killswitch": (
         "rollout", "number", "vendor", "product", "version", "state", "previous_state", "decision", "cause", "reason",
         "sentence", "name", "watermark", "decided_at", "lane", "dry_run", "command_id", "policy", "log10_evidence",

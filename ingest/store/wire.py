@@ -134,6 +134,42 @@ class Verdict(msgspec.Struct, kw_only=True):
     dry_run: bool = False
 
 
+class AlertPlace(msgspec.Struct, array_like=True):
+    """Where an alert's pattern was found."""
+
+    os_build: str
+    model: str
+    crashes: Count
+    devices: Count
+    expected: float
+    log10_evidence: float
+    log10_needed: float
+
+
+class Alert(msgspec.Struct, kw_only=True, tag_field="kind", tag="alert"):
+    """A record of the alerts topic that the store keeps; the watch's status and state are none."""
+
+    alert: str
+    at_ms: TimeOrZero
+    state: str
+    pattern: str
+    signatures: list[str] = []
+    joined: str = ""
+    places: list[AlertPlace] = []
+    opened_ms: TimeOrZero
+    last_ms: TimeOrZero
+    crashes: Count
+    devices_most: Count
+    tenants_most: Count
+    expected: float
+    log10_evidence: float
+    log10_needed: float
+    tests: Count
+    times: Count = 1
+    ended: str = ""
+    sentence: str
+
+
 class SwitchEvidence(msgspec.Struct, kw_only=True):
     """Of the evidence in a kill-switch event, the number that its history shows."""
 
