@@ -24,6 +24,7 @@ from ingest.sight import SightSource
 from signals.delivery.http import commands, events, health, verdicts
 from signals.delivery.http.context import Authenticate, Context, Refusals
 from signals.delivery.service import StreamService
+from signals.killswitch.lease import LeaseTerms
 
 ABOUT = """\
 What Cordon decided of each rollout, as signed events and as answers of now; and what people ask of its kill switch.
@@ -57,7 +58,11 @@ def described() -> dict[str, Any]:
 
 
 def streams_app(
-    service: StreamService, authenticate: Authenticate, clock: Clock, sight: SightSource | None = None
+    service: StreamService,
+    authenticate: Authenticate,
+    clock: Clock,
+    sight: SightSource | None = None,
+    terms: LeaseTerms | None = None,
 ) -> Starlette:
     """Return the application of the streams listener.
 
@@ -66,8 +71,9 @@ def streams_app(
         authenticate: gives the principal of an `Authorization` header, or None.
         clock: stamps commands.
         sight: whether Cordon sees; None where nobody watches, and `/v1/sight` is not served.
+        terms: of the lane's leases; None where it has none, and then a verdict is the last word.
     """
-    context = Context(service, authenticate, clock, sight)
+    context = Context(service, authenticate, clock, sight, terms)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

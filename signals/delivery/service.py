@@ -121,6 +121,7 @@ class StreamService:
         self.hub.offer(source, records)
 
     def _take_leases(self, source: TopicPartition, records: Sequence[Record]) -> None:
+        self.views.take_leases(source, records)
         self.hub.offer_leases(source, records)
 
     async def _beat(self) -> None:

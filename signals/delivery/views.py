@@ -1,4 +1,4 @@
-"""The latest of each rollout in memory: its verdict, its switch, and what became of commands.
+"""The latest of each rollout in memory: its verdict, its switch, its lease, and what became of commands.
 
 Filled by the tail's thread, read by HTTP handlers. Invariants: bounded, the rollouts that were heard of least recently
 go first; and a rollout that is in no topic is in no view, so it is never answered for.
@@ -12,19 +12,20 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from detectors.verdict import DecisionWord, Evidence, Verdict, VerdictWord, verdict_decoder
+from detectors.scope import WHOLE
+from detectors.verdict import Verdict, verdict_decoder
 from ingest.events import UNREADABLE_ERRORS
 from ingest.log.interface import Record, TopicPartition
 from ingest.rollouts import Rollout, rollout_decoder
-from signals.events import Switch, SwitchState, place_decoder, record_decoder
+from signals.delivery.joined import Facts, RolloutVerdict, rollout_verdict
+from signals.events import Lease, Switch, place_decoder, record_decoder
 from signals.killswitch.signing import PublicKeys, SwitchError
 from signals.killswitch.stage import PLACE_PREFIX
-from signals.killswitch.verify import open_event, parse_envelope
+from signals.killswitch.verify import open_event, open_lease, parse_envelope
 
 ROLLOUTS_MAX = 50_000
 COMMANDS_MAX = 10_000
 _LOGGER = logging.getLogger(__name__)
-_STOPS = frozenset({SwitchState.HELD, SwitchState.KILLED})
 _Value = TypeVar("_Value")
 
 
@@ -53,41 +54,6 @@ class _Latest(Generic[_Value]):
             return [name for name, _ in zip(reversed(self._values), range(most), strict=False)]
 
 
-class RolloutVerdict(msgspec.Struct, kw_only=True):
-    """What `GET /v1/rollouts/{id}/verdict` answers: the statistics' word and the switch's, side by side.
-
-    Attributes:
-        decision: what a rollout system must do: the switch's word where it holds, killed or was released, else the
-            verdict's.
-        state: where the switch stands.
-        reason: of the verdict, or `no_verdict` where none was given yet.
-        at_ms: event time the verdict holds for; 0 where there is none.
-        killed: a live kill stands.
-        held: a live hold stands.
-        verdict_decision: what policy makes of the verdict, whatever people decided.
-        number: of the switch's last event; 0 before the first.
-    """
-
-    rollout: str
-    vendor: str
-    product: str
-    version: str
-    verdict: VerdictWord
-    decision: DecisionWord
-    state: SwitchState
-    reason: str
-    sentence: str
-    at_ms: int
-    killed: bool
-    held: bool
-    dry_run: bool
-    verdict_decision: DecisionWord
-    number: int
-    decided_by: str
-    decided_reason: str
-    evidence: Evidence | None
-
-
 class Views:
     """The views of one lane."""
 
@@ -97,6 +63,7 @@ class Views:
         self._verdicts: _Latest[Verdict] = _Latest(rollouts_max)
         self._switches: _Latest[Switch] = _Latest(rollouts_max)
         self._rollouts: _Latest[Rollout] = _Latest(rollouts_max)
+        self._leases: _Latest[Lease] = _Latest(rollouts_max)
         self._commands: _Latest[str] = _Latest(COMMANDS_MAX)
 
     def take_verdicts(self, _source: TopicPartition, records: Sequence[Record]) -> None:
@@ -136,6 +103,23 @@ class Views:
             except SwitchError as error:
                 _LOGGER.error("a kill-switch event at offset %d is not believed: %s", record.offset, error)
 
+    def take_leases(self, _source: TopicPartition, records: Sequence[Record]) -> None:
+        """Take records of the leases topic; one that is not signed, or is older than the one held, is not believed."""
+        for record in records:
+            if record.key is None:
+                continue
+            if record.value is None:
+                self._leases.put(record.key.decode(errors="replace"), None)
+                continue
+            try:
+                lease = open_lease(parse_envelope(record.value), self._keys).lease
+            except SwitchError as error:
+                _LOGGER.error("a lease at offset %d is not believed: %s", record.offset, error)
+                continue
+            last = self._leases.get(lease.rollout)
+            if last is None or lease.issued_ms >= last.issued_ms:
+                self._leases.put(lease.rollout, lease)
+
     def knows(self, rollout: str) -> bool:
         """Tell whether any topic has the rollout."""
         return any(view.get(rollout) is not None for view in (self._rollouts, self._verdicts, self._switches))
@@ -148,44 +132,30 @@ class Views:
         """Return what became of a command; None while the switch has not seen it."""
         return self._commands.get(command_id)
 
-    def newest(self, most: int) -> list[RolloutVerdict]:
+    def newest(self, most: int) -> list[str]:
         """Return the rollouts whose verdicts came last, newest first."""
-        joined = [self.verdict(rollout) for rollout in self._verdicts.newest(most)]
-        return [item for item in joined if item is not None]
+        return self._verdicts.newest(most)
+
+    def known(self, most: int) -> list[str]:
+        """Return up to `most` rollouts that any topic has, sorted by id; those heard of last, where there are more."""
+        found = {name for view in (self._rollouts, self._verdicts, self._switches) for name in view.newest(most)}
+        return sorted(found)[:most]
+
+    def facts(self, rollout: str) -> Facts | None:
+        """Return what is known of a rollout, or None for one that is in no topic."""
+        found = Facts(
+            rollout=rollout,
+            verdict=self._verdicts.get(rollout),
+            switch=self._switches.get(rollout),
+            declared=self._rollouts.get(rollout),
+            lease=self._leases.get(rollout),
+        )
+        return found if found.named is not None else None
 
     def verdict(self, rollout: str) -> RolloutVerdict | None:
-        """Return the rollout's verdict joined with its switch, or None for a rollout that is in no topic."""
-        verdict, switch, declared = (
-            self._verdicts.get(rollout),
-            self._switches.get(rollout),
-            self._rollouts.get(rollout),
-        )
-        named = verdict or switch or declared
-        if named is None:
-            return None
-        live = switch is not None and not switch.dry_run
-        rules = switch is not None and live and switch.state in {*_STOPS, SwitchState.RELEASED}
-        said = verdict.decision if verdict else DecisionWord.UNKNOWN
-        return RolloutVerdict(
-            rollout=rollout,
-            vendor=named.vendor,
-            product=named.product,
-            version=named.version,
-            verdict=verdict.verdict if verdict else VerdictWord.NO_DATA,
-            decision=switch.decision if switch is not None and rules else said,
-            state=switch.state if switch else SwitchState.OBSERVING,
-            reason=verdict.reason.value if verdict else "no_verdict",
-            sentence=verdict.sentence if verdict else "no verdict was given on this rollout yet: no data is not health",
-            at_ms=verdict.at_ms if verdict else 0,
-            killed=live and switch is not None and switch.state is SwitchState.KILLED,
-            held=live and switch is not None and switch.state is SwitchState.HELD,
-            dry_run=(switch.dry_run if switch else False) or (verdict.dry_run if verdict else False),
-            verdict_decision=said,
-            number=switch.number if switch else 0,
-            decided_by=(switch.name or switch.cause) if switch else "",
-            decided_reason=switch.sentence if switch else "",
-            evidence=verdict.evidence if verdict else None,
-        )
+        """Return the rollout's verdict joined with its switch, leases left aside; None for one that is in no topic."""
+        facts = self.facts(rollout)
+        return rollout_verdict(facts, WHOLE, 0, None) if facts is not None else None
 
     def _take_switch(self, switch: Switch) -> None:
         last = self._switches.get(switch.rollout)

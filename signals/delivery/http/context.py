@@ -18,7 +18,9 @@ from ingest.gateway.refusal import RequestRefusedError
 from ingest.metrics import Metrics
 from ingest.outcome import Refusal
 from ingest.sight import SightSource
+from signals.delivery.answers import Answers
 from signals.delivery.service import StreamService
+from signals.killswitch.lease import LeaseTerms
 
 READ_ROLES = frozenset({"viewer", "rollout", "operator", "approver"})
 COMMAND_ROLES = frozenset({"operator"})
@@ -57,12 +59,19 @@ class Context:
         authenticate: gives the principal of an `Authorization` header, or None.
         clock: stamps what people ask for.
         sight: whether Cordon sees; None where nobody watches.
+        terms: of the lane's leases; None where it has none.
     """
 
     service: StreamService
     authenticate: Authenticate
     clock: Clock
     sight: SightSource | None = None
+    terms: LeaseTerms | None = None
+
+    @property
+    def answers(self) -> Answers:
+        """Return what answers for rollouts."""
+        return Answers(self.service.views, self.clock, self.terms, self.sight)
 
     def principal(self, request: Request, roles: Collection[str]) -> PrincipalLike:
         """Return who asks.

@@ -1,4 +1,4 @@
-"""The latest verdicts, each joined with where its switch stands."""
+"""The latest verdicts, each joined with where its switch stands and whether a lease holds."""
 
 import msgspec
 from starlette.requests import Request
@@ -7,8 +7,9 @@ from starlette.routing import Route
 
 from ingest.operations import ROLLOUT, Answer, Operation
 from ingest.outcome import Refusal
-from signals.delivery.http.context import READ_ROLES, Context, answer, unknown
-from signals.delivery.views import RolloutVerdict
+from signals.delivery.http.context import READ_ROLES, Context, answer, bad_parameters
+from signals.delivery.http.target import TARGET_PARAMETERS, asked_for, facts_of
+from signals.delivery.joined import RolloutVerdict
 
 LISTED_MAX = 500
 
@@ -28,11 +29,15 @@ OPERATIONS = (
         "GET",
         "/v1/rollouts/{rollout}/verdict",
         "verdict",
-        "The latest verdict, joined with where the rollout's switch stands.",
+        "What to do with a rollout or a part of it now, and why.",
         (Answer(200, "Of any known rollout, whatever the verdict is.", RolloutVerdict),),
         roles=READ_ROLES,
-        parameters=(ROLLOUT,),
-        refusals=(Refusal.NOT_FOUND,),
+        parameters=(ROLLOUT, *TARGET_PARAMETERS),
+        refusals=(Refusal.BAD_REQUEST, Refusal.NOT_FOUND),
+        description=(
+            "Shaped for the web metric of Argo Rollouts: always 200 with booleans for a rollout that is known. A part "
+            "that is not named is not known, and a stop of any part then counts."
+        ),
     ),
     Operation(
         "GET",
@@ -50,14 +55,13 @@ def routes(context: Context) -> list[Route]:
 
     async def verdict(request: Request) -> Response:
         context.principal(request, READ_ROLES)
-        rollout = request.path_params["rollout"]
-        found = context.service.views.verdict(rollout)
-        if found is None:
-            raise unknown(rollout)
-        return answer(found)
+        facts = facts_of(context, request.path_params["rollout"])
+        return answer(context.answers.verdict(facts, asked_for(request, facts)))
 
     async def verdicts(request: Request) -> Response:
         context.principal(request, READ_ROLES)
-        return answer(Verdicts(verdicts=context.service.views.newest(LISTED_MAX)))
+        if (refused := bad_parameters(request, ())) is not None:
+            raise refused
+        return answer(Verdicts(verdicts=context.answers.newest(LISTED_MAX)))
 
     return [Route("/v1/verdicts", verdicts), Route("/v1/rollouts/{rollout}/verdict", verdict)]
