@@ -143,6 +143,18 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     lease_heard_share_least: Annotated[
         float, _float("Part of the exposed devices that must have been heard from lately for a lease.", 0.0, 1.0)
     ] = 0.2
+    webhook_private_targets: Annotated[
+        str,
+        _text(
+            "Networks inside (CIDR, with commas between) that webhooks may go to, by http as well; empty: none, and "
+            "https only."
+        ),
+    ] = ""
+    webhook_timeout_seconds: Annotated[int, _int("How long a webhook's receiver may take to answer.", 1, 60)] = 10
+    webhook_retry_seconds: Annotated[
+        int, _int("How long an event is posted again before it becomes a dead letter.", 60, 30 * 86_400)
+    ] = 86_400
+    webhook_subscriptions_max: Annotated[int, _int("Webhooks; 0 for none.", 0, 10_000)] = 2000
     devices_max: Annotated[int, _int("Devices the fleet's state may hold.", 1000, 100_000_000)] = 20_000_000
     snapshot_seconds: Annotated[int, _int("Time for one round of fleet chunks.", 1, 3600)] = 60
     newest_schemas: Annotated[

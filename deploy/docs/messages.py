@@ -17,6 +17,7 @@ from ingest.installation import Fact
 from ingest.progress import OwnerWord
 from ingest.rollouts import Rollout
 from ingest.windows import Step
+from signals.delivery.webhooks.words import DeadDelivery, DeliveryPlace, Subscription
 from signals.events import CloudEvent, Command, Envelope, SwitchPlace, SwitchRecord
 
 JSON = "application/json"
@@ -76,6 +77,8 @@ CHANNELS: dict[str, Channel] = {
     "switches": Channel(_of(SwitchRecord, SwitchPlace), ("signals",), ("signals",)),
     "leases": Channel((), (), ()),
     "audit": Channel((), (), ()),
+    "subscriptions": Channel(_of(Subscription), ("signals",), ("signals",)),
+    "deliveries": Channel(_of(DeliveryPlace, DeadDelivery), ("signals",), ("signals",)),
     "fences": Channel(_of(Claim), ("grouping", "detection", "alerts", "signals", "store"), ()),
     "progress": Channel(
         _of(OwnerWord),

@@ -11,6 +11,7 @@ from ingest.endpoint.errors import DUMP_REASON_DOCS
 from ingest.metrics import METRICS, Kind
 from ingest.outcome import OUTCOME_DOCS, REFUSAL_DOCS
 from ingest.settings import NOT_SETTINGS, Settings, setting_docs
+from signals.delivery.webhooks.words import ATTEMPT_DOCS
 from signals.killswitch.machine import COMMAND_RESULT_DOCS
 
 SETTINGS_INTRODUCTION = """
@@ -38,6 +39,7 @@ WORDS: tuple[tuple[str, str, Mapping[Any, str]], ...] = (
     ("Reasons of verdicts", "`reason` in a verdict and in an event that a detector caused", REASON_DOCS),
     ("Results of commands", "the answer to hold, kill, release; `commands_refused_total`", COMMAND_RESULT_DOCS),
     ("Reasons of dead letters", "`reason` in `cordon.deadletter.v1`, `deadletters_total`", DEAD_REASON_DOCS),
+    ("Ends of a webhook's post", "`word` of dead letters and tests, `webhook_attempts_total`", ATTEMPT_DOCS),
     ("Errors of reading a dump", "`cordon report`", DUMP_REASON_DOCS),
 )
 

@@ -21,9 +21,10 @@ from ingest.gateway.refusal import RequestRefusedError
 from ingest.openapi import DESCRIBED, document
 from ingest.operations import JSON, Operation
 from ingest.sight import SightSource
-from signals.delivery.http import commands, events, health, verdicts
+from signals.delivery.http import commands, events, health, verdicts, webhooks
 from signals.delivery.http.context import Authenticate, Context, Refusals
 from signals.delivery.service import StreamService
+from signals.delivery.webhooks.desk import WebhookDesk
 from signals.killswitch.lease import LeaseTerms
 
 ABOUT = """\
@@ -48,7 +49,7 @@ class RouteModule(Protocol):
         ...
 
 
-ROUTES: tuple[RouteModule, ...] = (health, verdicts, events, commands)
+ROUTES: tuple[RouteModule, ...] = (health, verdicts, events, commands, webhooks)
 
 
 def described() -> dict[str, Any]:
@@ -63,6 +64,7 @@ def streams_app(
     clock: Clock,
     sight: SightSource | None = None,
     terms: LeaseTerms | None = None,
+    webhook_desk: WebhookDesk | None = None,
 ) -> Starlette:
     """Return the application of the streams listener.
 
@@ -72,8 +74,9 @@ def streams_app(
         clock: stamps commands.
         sight: whether Cordon sees; None where nobody watches, and `/v1/sight` is not served.
         terms: of the lane's leases; None where it has none, and then a verdict is the last word.
+        webhook_desk: where people ask for webhooks; None where nobody posts any.
     """
-    context = Context(service, authenticate, clock, sight, terms)
+    context = Context(service, authenticate, clock, sight, terms, webhook_desk)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ from ingest.outcome import Refusal
 from ingest.sight import SightSource
 from signals.delivery.answers import Answers
 from signals.delivery.service import StreamService
+from signals.delivery.webhooks.desk import WebhookDesk
 from signals.killswitch.lease import LeaseTerms
 
 READ_ROLES = frozenset({"viewer", "rollout", "operator", "approver"})
@@ -60,6 +61,7 @@ class Context:
         clock: stamps what people ask for.
         sight: whether Cordon sees; None where nobody watches.
         terms: of the lane's leases; None where it has none.
+        webhooks: where people ask for webhooks; None where nobody posts any.
     """
 
     service: StreamService
@@ -67,6 +69,7 @@ class Context:
     clock: Clock
     sight: SightSource | None = None
     terms: LeaseTerms | None = None
+    webhooks: WebhookDesk | None = None
 
     @property
     def answers(self) -> Answers:
