@@ -39,6 +39,10 @@ REMEDIES = {
         "with another key every device would be a stranger. Copy pseudonym.key from the data folder of a gateway that "
         "runs into this one's, and start it again"
     ),
+    "webhook_key": (
+        "receivers of webhooks would not believe this process. Copy keys/webhook.key from the data folder of a signals "
+        "process that runs into this one's, and start it again"
+    ),
     "signing_key": (
         "rollout systems would not believe this process. Copy the folder `keys` from the data folder of the signals "
         "process that ran before into this one's, and start it again"

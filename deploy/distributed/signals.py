@@ -14,7 +14,8 @@ from deploy.distributed.health import health_app
 from deploy.distributed.lookout import Lookout
 from deploy.serving.configuration import ConfigurationError
 from deploy.serving.servers import Listener
-from deploy.workers.signals import SignalsParts, signals_agents
+from deploy.serving.webhooks import webhook_service
+from deploy.workers.signals import SignalsParts, signals_agents, signals_shares
 from deploy.workers.words import ProgressWriter
 from ingest.gateway.tenants import TokenBook, TokenBookError
 from ingest.settings import Settings
@@ -62,8 +63,14 @@ class SignalsProcess:
             clock=base.clock,
             metrics=base.metrics,
         )
+        shares = signals_shares(parts)
+        # Who numbers a partition's events posts them as well; between two that think so the fence decides.
+        self._webhooks, webhook_key = webhook_service(
+            settings, base.log, base.topics, base.clock, base.metrics, lambda: shares.owned
+        )
+        self._facts["webhook_key"] = webhook_key.fingerprint
         self._crew = Crew(
-            [("signals", signals_agents(parts, base.connection))],
+            [("signals", signals_agents(parts, base.connection, shares))],
             self._words,
             base.metrics,
             stall_seconds=settings.stall_seconds,
@@ -78,7 +85,9 @@ class SignalsProcess:
             subscribers_max=settings.stream_subscribers_max,
             queue_max=settings.stream_queue_max,
         )
-        app = streams_app(self._streams, self._tokens.authenticate, base.clock, self._lookout)
+        app = streams_app(
+            self._streams, self._tokens.authenticate, base.clock, self._lookout, webhook_desk=self._webhooks.desk
+        )
         health = health_app(self._crew.problems, self._lookout, base.metrics)
         self._listeners = [
             Listener("streams", app, settings.host, settings.streams_port),
@@ -103,6 +112,7 @@ class SignalsProcess:
             await until_kafka(lambda: check_topics(self._base), "its topics")
             await until_kafka(self._check_facts, "this installation")
             await self._streams.start()
+            await asyncio.to_thread(self._webhooks.start)
             self._lookout.start()
             await self._crew.start()
             self._reloading = asyncio.create_task(self._reload_tokens())
@@ -117,6 +127,7 @@ class SignalsProcess:
         self._streams.close_streams()
         if self._reloading is not None:
             self._reloading.cancel()
+        await asyncio.to_thread(self._webhooks.stop)
         await self._crew.stop()
         await self._lookout.stop()
         for listener in self._listeners:

@@ -11,9 +11,12 @@ from pathlib import Path
 import msgspec
 from starlette.applications import Starlette
 
+from deploy.alerts.job import AlertsJob
+from deploy.alerts.source import ReaderRows
 from deploy.embedded.pipeline import Pipeline
 from deploy.embedded.progress import PipelineProgress
 from deploy.serving.configuration import ConfigurationError, policies_of, pseudonym_key_of, topics_of
+from deploy.serving.webhooks import webhook_service
 from detectors.policy import Policies
 from detectors.stage import DetectionStage
 from ingest.clock import Clock, DrivenClock, WallClock
@@ -36,6 +39,7 @@ from ingest.store.sink import Sink
 from ingest.topics import LIVE_LANE, Topics
 from signals.delivery.app import streams_app
 from signals.delivery.service import StreamService
+from signals.delivery.webhooks.service import WebhookService
 from signals.killswitch.keys import KeyFiles
 from signals.killswitch.stage import SignalsStage
 
@@ -50,12 +54,14 @@ class Parts:
     keys: KeyFiles
     gateway: Gateway
     streams: StreamService
+    webhooks: WebhookService
     pipeline: Pipeline
     reports_app: Starlette
     streams_app: Starlette
     store: ChdbStore | None
     reader: ChdbReader | None
     sink: Sink | None
+    alerts: AlertsJob | None
     query_app: Starlette | None
 
 
@@ -92,6 +98,7 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         subscribers_max=settings.stream_subscribers_max,
         queue_max=settings.stream_queue_max,
     )
+    webhooks, _ = webhook_service(settings, log, topics, wall, metrics, lambda: (0,))
     signals = SignalsStage(log, topics, 0, signer, keys.public(), wall, metrics)
     pipeline = Pipeline(
         log,
@@ -112,12 +119,14 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         keys=keys,
         gateway=gateway,
         streams=streams,
+        webhooks=webhooks,
         pipeline=pipeline,
         reports_app=reports_app(gateway),
-        streams_app=streams_app(streams, tokens.authenticate, wall, pipeline),
+        streams_app=streams_app(streams, tokens.authenticate, wall, pipeline, webhook_desk=webhooks.desk),
         store=store,
         reader=reader,
         sink=sink,
+        alerts=_alerts(settings, topics, log, metrics, reader),
         query_app=query_app,
     )
 
@@ -176,3 +185,13 @@ def _store(
     Migrator(store, retention=Retention(raw_days=settings.raw_retention_days)).apply()
     reader = ChdbReader(path, database)
     return store, reader, Sink(log, store, topics, metrics, clock), application(reader, metrics)
+
+
+def _alerts(
+    settings: Settings, topics: Topics, log: EmbeddedLog, metrics: Metrics, reader: ChdbReader | None
+) -> AlertsJob | None:
+    """Return the job that looks for crash patterns that belong to no rollout; None without a store, or by settings."""
+    if reader is None or not settings.alerts_seconds:
+        return None
+    rows = ReaderRows(reader, database_of(settings.lane))
+    return AlertsJob(log, topics, rows, metrics, every_seconds=settings.alerts_seconds)

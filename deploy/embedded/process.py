@@ -80,8 +80,11 @@ class Embedded:
         await asyncio.to_thread(self.parts.pipeline.start)
         if self.parts.sink is not None:
             self._spawn("store-sink", self.parts.sink.run)
+        if self.parts.alerts is not None:
+            self._spawn("alerts", self.parts.alerts.run)
         self._spawn("log-maintenance", self._maintain)
         await self.parts.streams.start()
+        await asyncio.to_thread(self.parts.webhooks.start)
         await self.parts.gateway.start()
         for listener in self._listeners:
             await listener.start()
@@ -101,10 +104,13 @@ class Embedded:
         for listener in self._listeners:
             await listener.stop()
         await self.parts.streams.stop()
+        await asyncio.to_thread(self.parts.webhooks.stop)
         await asyncio.to_thread(self.parts.pipeline.stop)
         self._stopping.set()
         if self.parts.sink is not None:
             self.parts.sink.stop()
+        if self.parts.alerts is not None:
+            self.parts.alerts.stop()
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
         if self.parts.reader is not None:

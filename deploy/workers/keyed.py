@@ -44,7 +44,7 @@ class KeyedShare:
 
 
 class KeyedShares:
-    """The shares of one stage; every method but `standings` is called in the event loop."""
+    """The shares of one stage; every method but `standings` and `owned` is called in the event loop."""
 
     def __init__(
         self,
@@ -93,6 +93,11 @@ class KeyedShares:
                 self._not_before.pop(number, None)
                 share = self._shares[number] = self._make(number, self._ended_in_thread)
                 share.driver.start()
+
+    @property
+    def owned(self) -> frozenset[int]:
+        """The keyed partitions dealt to this process; any thread."""
+        return frozenset(self._owned)
 
     def feed_of(self, source: TopicPartition) -> Feed | None:
         """Return where records of a partition are pushed; None: nobody here can take them now."""

@@ -74,17 +74,22 @@ def signals_share(parts: SignalsParts, number: int, on_end: OnEnd) -> KeyedShare
     return KeyedShare(number, stage.inputs, feed, driver)
 
 
-def signals_agents(parts: SignalsParts, connection: Connection) -> Agents:
-    """Return the service that runs the kill switch on this worker."""
-    settings, topics = parts.settings, parts.topics
-    verdicts, commands = topics.name("verdicts"), topics.name("commands")
-    shares = KeyedShares(
+def signals_shares(parts: SignalsParts) -> KeyedShares:
+    """Return the shares that this process will be dealt."""
+    return KeyedShares(
         lambda number, on_end: signals_share(parts, number, on_end),
-        verdicts,
+        parts.topics.name("verdicts"),
         parts.metrics,
         stage_word=STAGE,
-        retry_seconds=settings.kafka_session_ms / 2000,
+        retry_seconds=parts.settings.kafka_session_ms / 2000,
     )
+
+
+def signals_agents(parts: SignalsParts, connection: Connection, shares: KeyedShares | None = None) -> Agents:
+    """Return the service that runs the kill switch on this worker, with shares of its own if none are given."""
+    settings, topics = parts.settings, parts.topics
+    verdicts, commands = topics.name("verdicts"), topics.name("commands")
+    shares = shares or signals_shares(parts)
     group = group_of(STAGE, settings.lane)
     return Agents(
         connection, group, settings.worker_name, [verdicts, commands], shares, parts.metrics, stage_word=STAGE
