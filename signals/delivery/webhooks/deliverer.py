@@ -18,7 +18,7 @@ from ingest.metrics import Metrics
 from ingest.topics import Topics
 from signals.client.webhooks import DSSE_HEADER, ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from signals.delivery.tail import Handler, Tail
-from signals.delivery.webhooks.dispatcher import READ_RECORDS_MAX, Dispatcher, Post, Read
+from signals.delivery.webhooks.dispatcher import READ_RECORDS_MAX, Dispatcher, Numbers, Post, Read
 from signals.delivery.webhooks.event import PostedEvent
 from signals.delivery.webhooks.lane import Result
 from signals.delivery.webhooks.secret import WebhookKey
@@ -237,14 +237,13 @@ class Deliverer:
             return
         numbers, metrics, partition = self.dispatcher.numbers(), self._parts.metrics, str(self.partition)
         age = (self._parts.clock.now_ms() - numbers.oldest_ms) / 1000 if numbers.oldest_ms else 0.0
-        said = {
-            "webhook_queue_events": numbers.queued,
-            "webhook_oldest_seconds": age,
-            "webhook_dead_letters": numbers.dead,
-            "webhook_disabled": numbers.disabled,
-        }
-        for name, value in said.items():
-            metrics.set(name, 0 if gone else value, partition=partition)
+        if gone:
+            # The next one to deliver the partition, here or elsewhere, says how it stands.
+            numbers, age = Numbers(), 0.0
+        metrics.set("webhook_queue_events", numbers.queued, partition=partition)
+        metrics.set("webhook_oldest_seconds", age, partition=partition)
+        metrics.set("webhook_dead_letters", numbers.dead, partition=partition)
+        metrics.set("webhook_disabled", numbers.disabled, partition=partition)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
