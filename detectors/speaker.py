@@ -1,5 +1,7 @@
 """When a verdict is said: at once when it changes, sparingly while only its numbers move, once a minute anyway.
 
+A rollout's minutes begin at a second of its own (`ingest.minutes`), so that not all of them speak in the same one.
+
 Keeps what was said last of each rollout, and how the telemetry stands; turns a tracker's findings into a `Verdict`.
 """
 
@@ -9,10 +11,11 @@ from typing import Final
 
 import msgspec
 
-from detectors.decide import decide
+from detectors.decide import decide, decide_parts
 from detectors.merge import PartitionState
 from detectors.tracker import Situation, Tracker
 from detectors.verdict import Verdict
+from ingest.minutes import minute_of, offset_seconds
 
 _SECOND: Final = 1000
 _HEARTBEAT_MS: Final = 60_000
@@ -122,9 +125,9 @@ class Speaker:
         at_ms = self.situation.at_ms
         said = self._said[tracker.rollout]
         crashes = tracker.tally.exposed + tracker.tally.control
-        # By full minutes of event time, not since the last word: when a rollout was first spoken of depends on when its
-        # declaration was read, and all later words must not.
-        beat = at_ms // _HEARTBEAT_MS > said.at_ms // _HEARTBEAT_MS or said.at_ms < 0
+        # By its own minutes of event time, not since the last word: when a rollout was first spoken of depends on when
+        # its declaration was read, and all later words must not.
+        beat = said.at_ms < 0 or _minute_ms(tracker.rollout, at_ms) > _minute_ms(tracker.rollout, said.at_ms)
         news = tracker.revision != said.revision or crashes != said.crashes or bool(tracker.failed)
         if not (always or beat or news):
             self._reschedule(tracker, said)
@@ -156,10 +159,13 @@ class Speaker:
             policy=tracker.policy_digest,
             dry_run=tracker.policy.dry_run,
             steps=list(steps),
+            scoped=decide_parts(findings, decided, tracker.policy),
+            gate=findings.report,
+            heard_share=findings.heard_share,
         )
 
     def _reschedule(self, tracker: Tracker, said: Said) -> None:
-        due_ms = (max(said.at_ms, 0) // _HEARTBEAT_MS + 1) * _HEARTBEAT_MS
+        due_ms = _minute_ms(tracker.rollout, max(said.at_ms, 0)) + _HEARTBEAT_MS
         if tracker.revision != said.revision:
             due_ms = (said.at_ms // _SECOND + 1) * _SECOND
         silence_ms = tracker.next_due_ms()
@@ -168,3 +174,8 @@ class Speaker:
         if due_ms != said.due_ms:
             said.due_ms = due_ms
             heapq.heappush(self._due, (due_ms, tracker.rollout))
+
+
+def _minute_ms(rollout: str, at_ms: int) -> int:
+    """Return when the rollout's minute that `at_ms` lies in began."""
+    return minute_of(at_ms // _SECOND, offset_seconds(rollout)) * _SECOND

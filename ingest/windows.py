@@ -95,7 +95,7 @@ class HeardMinute(msgspec.Struct, array_like=True, frozen=True):
     (how many were not heard since). Sizes are by arm as it stood at the end of that minute.
 
     Attributes:
-        minute_ms: when the minute began.
+        minute_ms: when the minute began: at whatever second the rollout's minutes begin.
         cell: the cell's text.
         group: tenant group, 0 to 31.
         exposed: exposed devices last heard in it.
@@ -131,8 +131,8 @@ class CohortWindow(msgspec.Struct, kw_only=True):
             where it is more than one; in full windows, and in the first after a tenant was new. Tenants that ever had a
             device count.
         margins: devices at risk by exact OS build and by model, absolute, in full windows only: every margin, others
-            are empty. A window is full at each minute, when watching begins, when a rival is no longer watched, and
-            after a restart.
+            are empty. A window is full at each minute of the rollout (`ingest.minutes`), when watching begins, when its
+            rivals change, and after a restart.
     """
 
     rollout: str

@@ -2,7 +2,8 @@
 
 A table is always what a count over all rows would give at the table's minute: changes are applied by taking the rows as
 they were out and the rows as they are in, and at every minute (when time since boot and recency move on) it is counted
-afresh. Nothing is accumulated beside the fleet's state, so a table can't drift from it; a test recounts.
+afresh. Nothing is accumulated beside the fleet's state, so a table can't drift from it; a test recounts. Each rollout's
+minutes begin at a second of its own, so that their full windows don't all come at once.
 
 At risk in rollout r: has the product, heard from within 26 hours, no crash since r began. The origin is the same for
 both arms: resetting only the exposed one forges evidence.
@@ -25,7 +26,8 @@ from ingest.grouping.fleet import Fleet, Rows
 from ingest.grouping.margins import Margins, Tables, empty_tables
 from ingest.grouping.rivals import ERAS_MAX, Era, era_at
 from ingest.grouping.strata import Minutes
-from ingest.windows import AtRisk, HeardMinute, MarginRisk
+from ingest.minutes import minute_of, offset_seconds
+from ingest.windows import AtRisk, MarginRisk
 
 ROLLOUTS_PER_PRODUCT_MAX = 4
 ROLLOUTS_MAX = 64
@@ -44,6 +46,8 @@ class Watched:
         update: number of its update; a device on it is exposed.
         mask: its bit.
         watched_from_ms: watermark of the step that began watching.
+        offset_s: the second at which its minutes begin.
+        minute_s: the minute that its table stands at, seconds since the epoch.
         eras: how its cells were split, the newest last.
         table: devices at risk by place, as the newest era numbers cells.
         said: the table as it was last said.
@@ -68,6 +72,8 @@ class Watched:
         self.bit = bit
         self.origin_s = notice.origin_ms // 1000
         self.watched_from_ms = watched_from_ms
+        self.offset_s = offset_seconds(notice.rollout)
+        self.minute_s = minute_of(watched_from_ms // 1000, self.offset_s)
         self.eras = [Era(cells, 0)]
         self.table: Table = np.zeros(PLACES, np.int64)
         self.said: Table = np.zeros(PLACES, np.int64)
@@ -113,7 +119,11 @@ class Watched:
 
 
 class Cohorts:
-    """The count tables of one partition."""
+    """The count tables of one partition.
+
+    Attributes:
+        now_s: up to when the steps have come, seconds since the epoch; 0 before the first.
+    """
 
     def __init__(self, fleet: Fleet, words: Dictionaries, cells: Cells) -> None:
         """Make an empty set of tables over `fleet`."""
@@ -122,7 +132,7 @@ class Cohorts:
         self.cells = cells
         self.margins = Margins(words)
         self.watched: dict[str, Watched] = {}
-        self.minute_s = 0
+        self.now_s = 0
         self._member_bits: Bits = np.zeros(UPDATES_MAX, np.uint8)
         self._exposed_bits: Bits = np.zeros(UPDATES_MAX, np.uint8)
         self._bits_of: object = None
@@ -158,7 +168,7 @@ class Cohorts:
         # Cells are numbered as the fleet stands now, before the step's reports: so did the release before, and state
         # that goes back and forth between releases is the same.
         for rows in scan(self.fleet):
-            self.bases(rows)
+            self._bases(rows, made.minute_s)
         return made
 
     def _forget(self, name: str, at_ms: int) -> None:
@@ -222,11 +232,8 @@ class Cohorts:
             found[on] += 1 << bit
         return found
 
-    def bases(self, rows: Rows) -> Places:
-        """Return each device's place but for the arm, at the tables' minute; -1 where not at risk."""
-        return self._bases(rows, self.minute_s)
-
     def _bases(self, rows: Rows, at_s: int) -> Places:
+        """Return each device's place but for the arm, at a minute; -1 where not at risk."""
         cell = self.cells.numbers(rows, at_s, rows["heard"], rows["boot_at"])
         base = cell << 6
         base += self.cells.groups(rows) << 1
@@ -242,20 +249,22 @@ class Cohorts:
         """
         if not self.watched:
             return
-        base_before, base_after = self.bases(before), self.bases(after)
-        changed = (base_before != base_after) | (before["crashed"] != after["crashed"])
-        changed |= (before["update"] != after["update"]).any(axis=1)
+        changed = self._moved(before, after)
         if not changed.any():
             return
         before, after = before[changed], after[changed]
-        base_before, base_after = base_before[changed], base_after[changed]
         members_before, exposed_before = self.bits(before["update"])
         members_after, exposed_after = self.bits(after["update"])
         crashed_before, crashed_after = before["crashed"], after["crashed"]
         concerned = int(np.bitwise_or.reduce(members_before | members_after))
+        bases: dict[int, tuple[Places, Places]] = {}
         for watched in self.watched.values():
             if not concerned & int(watched.mask):
                 continue
+            at_s = watched.minute_s
+            if at_s not in bases:
+                bases[at_s] = self._bases(before, at_s), self._bases(after, at_s)
+            base_before, base_after = bases[at_s]
             watched.exposed_total += watched.exposed_in(exposed_after) - watched.exposed_in(exposed_before)
             was = watched.places(base_before, members_before, exposed_before, crashed_before)
             now = watched.places(base_after, members_after, exposed_after, crashed_after)
@@ -269,27 +278,41 @@ class Cohorts:
                 np.subtract.at(watched.table, out[out >= 0], 1)
                 np.add.at(watched.table, into[into >= 0], 1)
 
-    def move_to(self, minute_s: int, minutes: Minutes | None = None) -> dict[str, list[HeardMinute]]:
-        """Count all tables afresh as of `minute_s`, and with the same pass the strata of `minutes`.
+    def _moved(self, before: Rows, after: Rows) -> npt.NDArray[np.bool_]:
+        """Tell which devices may count otherwise now in some table."""
+        # Time since boot and recency only grow: a device whose place is one and the same at the first and the last of
+        # the tables' minutes has that place at all of them.
+        marks = {watched.minute_s for watched in self.watched.values()}
+        first, last = min(marks), max(marks)
+        was, now = self._bases(before, first), self._bases(after, first)
+        moved: npt.NDArray[np.bool_] = (was != now) | (before["crashed"] != after["crashed"])
+        moved |= (before["update"] != after["update"]).any(axis=1)
+        if last > first:
+            moved |= (self._bases(before, last) != was) | (self._bases(after, last) != now)
+        return moved
+
+    def begin_minutes(self, now_s: int) -> list[int]:
+        """Move to `now_s` the tables whose minute has passed, which are uncounted then; return their minutes, in order.
 
         Args:
-            minute_s: seconds since the epoch.
-            minutes: which minute ended and which fell due, if they are to be judged.
-
-        Returns:
-            The strata by rollout.
+            now_s: seconds since the epoch.
         """
-        self.minute_s = minute_s
+        self.now_s = now_s
+        begun = set()
         for watched in self.watched.values():
-            watched.full = watched.uncounted = True
-            watched.resumed = False
-        self.count(minutes)
-        return {} if minutes is None else minutes.strata()
+            minute_s = minute_of(now_s, watched.offset_s)
+            if minute_s != watched.minute_s:
+                watched.minute_s = minute_s
+                watched.full = watched.uncounted = True
+                watched.resumed = False
+                begun.add(minute_s)
+        return sorted(begun)
 
-    def resume(self, minute_s: int) -> None:
-        """Begin after a restart: tables stand at `minute_s`, and are counted when the next step is said."""
-        self.minute_s = minute_s
+    def resume(self, now_s: int) -> None:
+        """Begin after a restart: tables stand at their minutes, and are counted when the next step is said."""
+        self.now_s = now_s
         for watched in self.watched.values():
+            watched.minute_s = minute_of(now_s, watched.offset_s)
             watched.uncounted = True
             # What a product keeps apart is extended at minutes only, so that a restart changes nothing in it.
             watched.resumed = self.margins.knows(watched.product)
@@ -311,9 +334,11 @@ class Cohorts:
             one.uncounted = one.resumed = False
 
     def _count_rows(self, rows: Rows, members: Bits, exposed: Bits, counted: list[Watched]) -> None:
-        base, crashed = self.bases(rows), rows["crashed"].copy()
+        crashed, bases = rows["crashed"].copy(), dict[int, Places]()
         for one in counted:
-            places = one.places(base, members, exposed, crashed)
+            if one.minute_s not in bases:
+                bases[one.minute_s] = self._bases(rows, one.minute_s)
+            places = one.places(bases[one.minute_s], members, exposed, crashed)
             if one.margins is not None:
                 self.margins.count(one.product, rows, places, one.margins, meet=not one.resumed)
             if one.era.rivals:
@@ -324,13 +349,14 @@ class Cohorts:
     def _count_strata(self, rows: Rows, members: Bits, counted: list[Watched], minutes: Minutes) -> None:
         heard = rows["heard"].copy()
         for minute in minutes.due:
+            concerned = [one for one in counted if one.minute_s == minute.told_s]
             lately = np.flatnonzero((heard >= minute.begin_s) & (heard < minute.end_s))
             if len(lately) == 0:
                 continue
             some = rows[lately]
             updates = np.where(some["since"] < minute.end_s, some["update"], 0)
             base, then = self._bases(some, minute.end_s), self.bits(updates)[1]
-            for one in counted:
+            for one in concerned:
                 places = one.places(base, members[lately], then, some["crashed"])
                 era = era_at(one.eras, minute.end_s)
                 if era.rivals:

@@ -232,7 +232,7 @@ class Partition:
         if speaks and population.catching_up is not None:
             population.catching_up = None
             population.outcomes.clear()
-            population.cohorts.resume(since_ms // MINUTE_MS * 60)
+            population.cohorts.resume(since_ms // 1000)
             population.owners.meet(population.fleet.rows["tenant"])
         for taken in self.activity.take_until(watermark_ms):
             self._take("activity", taken)
@@ -275,7 +275,6 @@ class Partition:
 
     def _windows(self, found: dict[str, list[FirstCrash]], since_ms: int, watermark_ms: int) -> list[CohortWindow]:
         heard = self._minutes(since_ms, watermark_ms)
-        self.population.cohorts.count()
         windows = []
         for name, watched in self.population.cohorts.watched.items():
             crashes = found.get(name, [])
@@ -307,21 +306,23 @@ class Partition:
         return windows
 
     def _minutes(self, since_ms: int, watermark_ms: int) -> dict[str, list[HeardMinute]]:
-        """Move the tables on if the step passed a minute, and return the strata of minutes that ended or fell due.
+        """Move on the tables whose minute the step passed; return the strata of minutes that ended or fell due.
 
         A step longer than a minute means that Cordon was blind: silence is not judged from what it did not hear.
         """
         now = watermark_ms // MINUTE_MS
         cohorts, memory = self.population.cohorts, self.population.memory
-        if now == since_ms // MINUTE_MS and cohorts.minute_s:
-            return {}
         if since_ms == 0 or watermark_ms - since_ms > BLIND_MS:
             memory.silence_from_s = (now + 1) * 60
-        ended, overdue = now - 1, now - 1 - self.bounds.silence_seconds // 60
+        if now != since_ms // MINUTE_MS or not cohorts.now_s:
+            choose_rivals(cohorts, now * 60)
+        overdue_s = self.bounds.silence_seconds // 60 * 60
         due = [
-            Minute(minute * 60, silent=silent)
-            for minute, silent in ((ended, False), (overdue, True))
-            if minute * 60 >= memory.silence_from_s
+            Minute(begin_s, told_s, silent=silent)
+            for told_s in cohorts.begin_minutes(watermark_ms // 1000)
+            for begin_s, silent in ((told_s - 60, False), (told_s - 60 - overdue_s, True))
+            if begin_s >= memory.silence_from_s
         ]
-        choose_rivals(cohorts, now * 60)
-        return cohorts.move_to(now * 60, Minutes(due))
+        minutes = Minutes(due)
+        cohorts.count(minutes)
+        return minutes.strata()

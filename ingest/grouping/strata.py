@@ -1,6 +1,7 @@
 """Strata for silence: the devices of one minute, by cell, tenant group and arm, told at its end and when overdue.
 
-Counted in the same pass over the rows as the tables, so that a minute costs one look at each device. Their cells are
+Counted in the same pass over the rows as the tables, so that a minute costs one look at each device. Minutes are those
+of the rollout, which begin at a second of its own. Their cells are
 split by rivals like those of the tables: silence of devices that are on two updates must not speak against the wrong
 one. Both words of a stratum go by the rivals there were at its minute's end.
 """
@@ -21,13 +22,14 @@ class Minute:
     Attributes:
         begin_s: start of the minute, seconds since the epoch.
         end_s: its end; cells and arms are taken as they stood then.
+        told_s: when it is told: the minute that the tables stand at by then.
         silent: False at the minute's end: the strata's sizes. True when the overdue time has passed: how many are
             still last heard in it.
     """
 
-    def __init__(self, begin_s: int, silent: bool) -> None:
+    def __init__(self, begin_s: int, told_s: int, silent: bool) -> None:
         """Start with nobody counted."""
-        self.begin_s, self.end_s, self.silent = begin_s, begin_s + 60, silent
+        self.begin_s, self.end_s, self.told_s, self.silent = begin_s, begin_s + 60, told_s, silent
         self.tables: dict[str, tuple[Era, npt.NDArray[np.int64]]] = {}
 
     def add(self, rollout: str, era: Era, places: npt.NDArray[Any]) -> None:
@@ -43,7 +45,7 @@ class Minute:
 
 
 class Minutes:
-    """The minutes that one step judges: the one that ended with it, and the one that fell due."""
+    """The minutes that one step judges: those that ended with it, and those that fell due."""
 
     def __init__(self, due: Sequence[Minute]) -> None:
         """Judge the minutes of `due`."""

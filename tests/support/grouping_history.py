@@ -12,6 +12,7 @@ import msgspec
 
 from ingest.events import RolloutNotice
 from ingest.log.interface import Entry, Record
+from ingest.minutes import minute_of, offset_seconds
 from ingest.topics import Topics
 from ingest.windows import step_decoder
 from support.grouping_model import Model
@@ -70,7 +71,7 @@ class History:
 
     def expected_at_risk(self) -> Counter[tuple[str, int, bool]]:
         """Return devices at risk by cell, group and arm, as the model counts them."""
-        return Counter(self.model.at_risk(self.rollout, self.now_ms // 60_000 * 60))
+        return Counter(self.model.at_risk(self.rollout, minute_of(self.now_ms // SECOND, offset_seconds(self.rollout))))
 
     def expected_crashes(self) -> Counter[tuple[str, int]]:
         """Return first crashes by arm and second, as the model counts them."""

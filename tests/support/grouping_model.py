@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ingest.events import BootLoop, Bsod, CheckIn, Installed, Offered
+from ingest.minutes import minute_of, offset_seconds
 from ingest.tenancy import tenant_group
 
 WATCHED_SLOTS = 4
@@ -140,16 +141,18 @@ class Model:
         if all(watch.product != gone.product for watch in self.watched.values()):
             self.kept.pop(gone.product, None)
 
-    def end_step(self, minute_s: int, passed: bool) -> None:
+    def end_step(self, now_s: int, before_s: int) -> None:
         """Do what the end of a step does: choose rivals if a minute has passed, see which margins there are."""
-        if passed:
+        minute_s = now_s // 60 * 60
+        if minute_s != before_s // 60 * 60:
             chosen = {watch.name: self._rivals(watch, minute_s) for watch in self.watched.values()}
             for watch in self.watched.values():
                 watch.choose(minute_s, chosen[watch.name])
         for watch in self.watched.values():
-            if passed or watch.fresh:
+            own = minute_of(now_s, offset_seconds(watch.name))
+            if watch.fresh or own != minute_of(before_s, offset_seconds(watch.name)):
                 kept = self.kept.setdefault(watch.product, set())
-                for device in self._at_risk(watch, minute_s):
+                for device in self._at_risk(watch, own):
                     kept |= {
                         f"{word}={text}" for word, text in (("build", device.build), ("model", device.model)) if text
                     }

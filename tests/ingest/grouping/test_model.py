@@ -18,6 +18,7 @@ from ingest.log.memory import MemoryLog
 from ingest.log.owner import Owner
 from ingest.log.specs import topic_specs
 from ingest.metrics import Metrics
+from ingest.minutes import minute_of, offset_seconds
 from ingest.topics import Topics
 from ingest.windows import FirstCrash, Step, step_decoder
 from support.grouping_model import Model
@@ -92,7 +93,7 @@ class Played:
         self.model.push(at_ms)
         for crash in crashes:
             self.model.crash(crash, at_ms, at_ms)
-        self.model.end_step(at_ms // 60_000 * 60, at_ms // 60_000 != self.at_ms // 60_000)
+        self.model.end_step(at_ms // 1000, self.at_ms // 1000)
         self.at_ms = at_ms
         while self.owner.step(0):
             pass
@@ -105,7 +106,7 @@ class Played:
             found: Counter[tuple[str, int, bool]] = Counter()
             for place in np.flatnonzero(watched.table).tolist():
                 found[watched.era.text(place // 64), place % 64 // 2, bool(place % 2)] += int(watched.table[place])
-            assert found == self.model.at_risk(name, at_ms // 60_000 * 60)
+            assert found == self.model.at_risk(name, own_minute(name, at_ms))
             assert tuple(rival.rollout for rival in watched.era.rivals) == self.model.watched[name].rivals[-1][1]
             crashes = self.model.watched[name].crashes
             assert watched.crash_total == len(crashes)
@@ -116,7 +117,7 @@ class Played:
         (step,) = self.steps(last=True)
         assert step.watermark_ms == at_ms
         for window in step.windows:
-            minute = at_ms // 60_000 * 60
+            minute = own_minute(window.rollout, at_ms)
             said: list[Counter[tuple[str, int, bool]]] = [Counter(), Counter()]
             rows_of: list[list[Any]] = [list(window.at_risk), list(window.margins)]
             for counter, rows in zip(said, rows_of, strict=True):
@@ -160,6 +161,10 @@ class Played:
             assert Counter(told) == Counter(watch.placed)
             assert [one[:2] for one in watch.placed] == watch.crashes
             assert watch.crashes
+
+
+def own_minute(rollout: str, at_ms: int) -> int:
+    return minute_of(at_ms // SECOND, offset_seconds(rollout))
 
 
 def reporter(played: Played, rng: np.random.Generator, device: int, now_ms: int) -> Report:

@@ -214,7 +214,7 @@ def test_cells_are_bounded_and_a_snapshot_keeps_their_numbers() -> None:
     """More circumstances than cells share the coarse ones; restored, the same ones do, and later steps are the same."""
     bench = Bench()
     reports = [
-        bench.world.check_in(d, T0, os_build=f"{10_000 + d % 40}.1", ring=f"ring-{d % 50}", form_factor="server")
+        bench.world.check_in(d, T0, os_build=f"{10_000 + d % 40}.1", ring=f"ring-{d % 49}", form_factor="server")
         for d in range(1200)
     ]
     bench.give("activity", bench.notice(rollout=rollout_id(VENDOR, PRODUCT, NEW)))

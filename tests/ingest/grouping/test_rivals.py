@@ -10,6 +10,7 @@ from ingest.events import Batch, encoder
 from ingest.grouping.cells import BASE_CELLS_MAX, CELLS_MAX, TIMES, Cells
 from ingest.grouping.columns import Dictionaries
 from ingest.grouping.rivals import SPLIT_PLACES, Era, Rival, era_of
+from ingest.minutes import minute_of, offset_seconds
 from ingest.rollouts import rollout_id
 from ingest.windows import CohortWindow
 from support.grouping_bench import Bench
@@ -233,20 +234,26 @@ def test_both_words_of_a_stratum_and_a_late_crash_go_by_the_rivals_of_their_time
     """Rivals come after five minutes and go after eighteen: what was at risk in some cells is silent in the same."""
     bench = Bench()
     world = bench.world
-    bench.tick(T0 - MINUTE)
-    bench.tick(T0)
-    mine = begin(bench, PRODUCT, NEW)
-    panel = begin(bench, "panel", "2", T0 + SECOND)
-    bench.hear([world.offered(d, T0 + SECOND) for d in range(6)], T0 + SECOND)
-    bench.hear([world.check_in(d, T0 + SECOND) for d in range(6, 12)], T0 + SECOND)
+    # The first minute of the rollout's own that begins from T0 on.
+    begin_ms = minute_of(T0 // SECOND + 59, offset_seconds(rollout_of(PRODUCT, NEW))) * SECOND
+    for minutes in (2, 1, 0):
+        bench.tick(begin_ms - minutes * MINUTE)
+    mine = begin(bench, PRODUCT, NEW, begin_ms)
+    panel = begin(bench, "panel", "2", begin_ms + SECOND)
+    bench.hear([world.offered(d, begin_ms + SECOND) for d in range(6)], begin_ms + SECOND)
+    bench.hear([world.check_in(d, begin_ms + SECOND) for d in range(6, 12)], begin_ms + SECOND)
     sizes, silent = dict[int, set[str]](), dict[int, Counter[str]]()
     crashes = []
     for second in range(20, 22 * 60 + 1, 20):
-        at_ms = T0 + second * SECOND
-        if second == 5 * 60 + 20:
+        at_ms = begin_ms + second * SECOND
+        if second == 5 * 60:
             bench.hear([world.offered(d, at_ms, "2", "panel") for d in (4, 5, 6)], at_ms)
         if second == 8 * 60:
-            late = [world.bsod(4, T0 + 3 * MINUTE), world.bsod(5, T0 + 7 * MINUTE), world.bsod(3, T0 + 7 * MINUTE)]
+            late = [
+                world.bsod(4, begin_ms + 3 * MINUTE),
+                world.bsod(5, begin_ms + 7 * MINUTE),
+                world.bsod(3, begin_ms + 7 * MINUTE),
+            ]
             bench.give("crashes", encoder.encode(Batch(gateway="g", received_at_ms=at_ms, reports=[*late])))
         if second == 18 * 60:
             begin(bench, "panel", "2", closed=True)
@@ -257,9 +264,27 @@ def test_both_words_of_a_stratum_and_a_late_crash_go_by_the_rivals_of_their_time
                 sizes.setdefault(row.minute_ms, set()).update([row.cell] if row.exposed + row.control else [])
                 silent.setdefault(row.minute_ms, Counter())[row.cell] += row.silent_exposed + row.silent_control
     assert [crash.cell.partition("recent")[2] for crash in crashes] == ["", f"|{panel}", ""]
-    assert {cell.count("|") for cell in sizes[T0]} == {4}
-    assert {cell.count("|") for cell in sizes[T0 + 5 * MINUTE]} == {5}
+    assert {cell.count("|") for cell in sizes[begin_ms]} == {4}
+    assert {cell.count("|") for cell in sizes[begin_ms + 5 * MINUTE]} == {5}
     assert all(set(+told) <= sizes[minute] for minute, told in silent.items())
-    assert silent[T0].total() == 8, "all but the three heard again and the one that crashed"
-    assert silent[T0 + 5 * MINUTE].total() == 1
+    assert silent[begin_ms].total() == 8, "all but the three heard again and the one that crashed"
+    assert silent[begin_ms + 5 * MINUTE].total() == 1
     assert rivals_of(bench, mine) == set()
+
+
+def test_full_windows_come_once_a_minute_each_at_its_rollouts_own_second() -> None:
+    """Ticked every second for three minutes, each rollout names every cell three times, 60 seconds apart."""
+    bench = Bench()
+    names = [begin(bench, f"p{number}", "2") for number in range(8)]
+    bench.hear([bench.world.check_in(d, T0, also={"p0": "1"}) for d in range(30)], T0)
+    bench.tick(T0 + SECOND)
+    told: dict[str, list[int]] = {name: [] for name in names}
+    for second in range(2, 182):
+        (step,) = bench.tick(T0 + second * SECOND)
+        for window in step.windows:
+            if window.full:
+                told[window.rollout].append(second)
+                assert bool(window.margins) == bool(window.at_risk)
+    for name, seconds in told.items():
+        assert [second % 60 for second in seconds] == [(offset_seconds(name) - T0 // SECOND) % 60] * 3
+    assert len({seconds[0] for seconds in told.values()}) > 5

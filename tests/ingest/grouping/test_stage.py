@@ -16,10 +16,11 @@ from ingest.log.memory import MemoryLog
 from ingest.log.owner import Owner
 from ingest.log.specs import topic_specs
 from ingest.metrics import Metrics
+from ingest.minutes import minute_of, offset_seconds
 from ingest.rollouts import rollout_id
 from ingest.topics import Topics
 from ingest.windows import CohortWindow, Step, step_decoder
-from support.world import NEW, OLD, T0, VENDOR, World
+from support.world import NEW, OLD, PRODUCT, T0, VENDOR, World
 
 SECOND = 1000
 SENSOR = "falcon-sensor"
@@ -238,14 +239,16 @@ def test_silent_devices_are_told_against_their_minute() -> None:
     """Devices heard in a minute and not again within 15 minutes are silent, by arm; sizes are told at its end."""
     run = Run(partitions=1)
     fleet_of(run, 12)
-    minute = (T0 // 60_000 + 1) * 60_000
+    # Of the rollout's own minutes the first that begins after a whole one of the clock's.
+    minute = minute_of(T0 // SECOND + 119, offset_seconds(rollout_id(VENDOR, PRODUCT, NEW))) * SECOND
     run.append(run.world.notices(T0 + SECOND))
-    run.to(minute)
+    for at in (T0 + 60 * SECOND, minute):
+        run.to(at)
     reports: list[Report] = [run.world.offered(d, minute + SECOND) for d in range(6)]
     reports += [run.world.check_in(d, minute + SECOND) for d in range(6, 12)]
     run.append(run.world.batches("activity", reports, minute + SECOND))
     for at in range(minute + 20 * SECOND, minute + 17 * 60 * SECOND, 20 * SECOND):
-        if at > minute + 60 * SECOND and at % 60_000 == 20 * SECOND:
+        if at > minute + 60 * SECOND and (at - minute) % 60_000 == 20 * SECOND:
             alive = [run.world.check_in(d, at) for d in range(4, 12)]
             run.append(run.world.batches("activity", alive, at))
         run.to(at)
