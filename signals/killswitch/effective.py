@@ -24,6 +24,7 @@ class EffectiveReason(enum.StrEnum):
     LEASE_EXPIRED = "lease_expired"
     LEASE_OUTDATED = "lease_outdated"
     NOT_GRANTED = "not_granted"
+    NOT_BELIEVED = "not_believed"
     VERDICT = "verdict"
 
 
@@ -35,6 +36,7 @@ EFFECTIVE_REASON_DOCS: dict[EffectiveReason, str] = {
     EffectiveReason.LEASE_EXPIRED: "No stop stands, but the last lease has run out: Cordon is blind, silent or dead.",
     EffectiveReason.LEASE_OUTDATED: "The lease was granted before the switch's last event, which it does not know of.",
     EffectiveReason.NOT_GRANTED: "The lease says another word than proceed.",
+    EffectiveReason.NOT_BELIEVED: "A client was sent something it can't believe; until that is resolved it is on hold.",
     EffectiveReason.VERDICT: "This lane has no leases: the latest verdict, or a person's release, is the last word.",
 }
 STOPS = frozenset({SwitchState.HELD, SwitchState.KILLED})
