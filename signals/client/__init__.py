@@ -1,18 +1,35 @@
-"""The subscriber's side: connect, verify, order, resume.
+"""The subscriber's side: connect, verify, order, resume; and ask whether a rollout may go on.
 
 ```python
 from signals.client import KillSwitchClient, PublicKeys
 
 keys = PublicKeys.parse(open("cordon-keys.json", "rb").read())
-with KillSwitchClient("http://cordon:8401", keys, token=token) as client:
-    for switch in client.events():
-        if not switch.dry_run and switch.decision in ("hold", "kill"):
-            stop(switch.rollout, switch.sentence)
+with KillSwitchClient("http://cordon:8401", keys, token=token, rollout=rollout, state="cordon.state") as client:
+    client.follow()
+    for ring in ("canary", "early", "broad"):
+        while not client.decision(rollout, ring=ring).proceed:
+            client.wait(5)
+        push(ring)
 ```
 """
 
-from signals.client.client import ClientError, KillSwitchClient, RefusedError
-from signals.events import Switch
+from signals.client.aio import AsyncKillSwitchClient
+from signals.client.client import KillSwitchClient
+from signals.client.errors import ClientError, RefusedError, StateError, UnknownRolloutError
+from signals.events import Lease, Switch
+from signals.killswitch.effective import Effective
 from signals.killswitch.signing import PublicKeys, SwitchError
 
-__all__ = ["ClientError", "KillSwitchClient", "PublicKeys", "RefusedError", "Switch", "SwitchError"]
+__all__ = [
+    "AsyncKillSwitchClient",
+    "ClientError",
+    "Effective",
+    "KillSwitchClient",
+    "Lease",
+    "PublicKeys",
+    "RefusedError",
+    "StateError",
+    "Switch",
+    "SwitchError",
+    "UnknownRolloutError",
+]

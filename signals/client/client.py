@@ -2,44 +2,46 @@
 
 It reconnects with backoff and Last-Event-ID, so a cut or a restart of Cordon costs nothing but time. Invariants: every
 `Switch` it yields was signed by a known key, is of the lane asked for, and comes once, in order, after the one before
-it; an event that fails a check is raised, never skipped.
+it; an event that fails a check is raised, never skipped; and `decision` says proceed only while a lease says so.
 """
 
+import contextlib
 import logging
-import random
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 
 import httpx2
 
+from detectors.scope import Scope
+from ingest.clock import Clock
 from ingest.topics import LIVE_LANE
+from signals.client.errors import ClientError
+from signals.client.subscription import (
+    CONNECT_SECONDS,
+    EVENT_BYTES_MAX,
+    SILENCE_SECONDS,
+    DrillsWord,
+    Message,
+    Subscription,
+    Wish,
+)
 from signals.events import Switch
+from signals.killswitch.effective import Effective
 from signals.killswitch.signing import PublicKeys, SwitchError
-from signals.killswitch.verify import Chain, VerifiedEvent, open_event, parse_envelope
+from signals.killswitch.verify import VerifiedEvent
 
 _LOGGER = logging.getLogger(__name__)
-CONNECT_SECONDS = 5.0
-SILENCE_SECONDS = 40.0
-BACKOFF_SECONDS_MAX = 30.0
-EVENT_BYTES_MAX = 1 << 20
-EVENT_NAME = "killswitch"
-_REFUSALS_FOR_GOOD = frozenset({400, 401, 403, 404})
-
-
-class ClientError(Exception):
-    """The client can't go on; the message says why."""
-
-
-class RefusedError(ClientError):
-    """Cordon refuses this subscription for good: the token, the rollout or the cursor is wrong."""
+FOLLOW_SECONDS = 15.0
+_JOIN_SECONDS = 1.0
 
 
 class KillSwitchClient:
-    """Subscribes to one lane's kill-switch events; used by one thread.
+    """Subscribes to one lane's kill-switch events and leases.
 
-    What it knows lives in memory: with a new process, events since the last one are read by `last_event_id` or with
-    `from_start`. A state on disk and the lease are not part of it yet.
+    Either one thread iterates over `events`, or `follow` reads in a thread of its own; `decision` may be asked by any.
     """
 
     def __init__(
@@ -52,11 +54,16 @@ class KillSwitchClient:
         lane: str = LIVE_LANE,
         from_start: bool = False,
         last_event_id: str | None = None,
+        state: Path | str | None = None,
+        leases: bool = True,
+        drills: DrillsWord = "none",
         silence_seconds: float = SILENCE_SECONDS,
         connects_max: int | None = None,
         on_connect: Callable[[], None] | None = None,
+        clock: Clock | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare; `events` connects.
+        """Prepare; `events` or `follow` connects.
 
         Args:
             url: of the streams listener, for instance `http://127.0.0.1:8401`.
@@ -65,23 +72,43 @@ class KillSwitchClient:
             token: sent as `Authorization: Bearer`.
             rollout: the only rollout wanted; None wants all.
             lane: the only lane believed.
-            from_start: begin with the first event ever instead of the next one.
-            last_event_id: begin right behind this one; wins over `from_start`.
+            from_start: begin with the first event ever instead of the next one, where no state says otherwise.
+            last_event_id: begin right behind this one; wins over `from_start` and the state.
+            state: file that keeps what is known over a restart, one for each client; None keeps nothing.
+            leases: whether leases are sent too; without them `decision` never says proceed.
+            drills: whether drills are sent: `none`, `include` or `only`.
             silence_seconds: a connection without a byte for so long is dead; heartbeats come every 15 s.
             connects_max: failed connections in a row after which `events` raises; None tries for ever.
             on_connect: called each time the stream is open.
+            clock: the wall clock, by which leases end.
+            monotonic: tells elapsed time, in seconds.
+
+        Raises:
+            StateError: there is a state, and it can't be used.
         """
-        self.last_event_id = last_event_id
-        self._url = f"{url.rstrip('/')}/v1/killswitch/stream"
-        self._keys = keys
-        self._rollout = rollout
-        self._headers = {"accept": "text/event-stream"} | ({"authorization": f"Bearer {token}"} if token else {})
-        self._start = "start" if from_start else "latest"
-        self._chain = Chain(lane, from_start=from_start and last_event_id is None)
-        self._connects_max = connects_max
+        wish = Wish(
+            url=url,
+            token=token,
+            rollout=rollout,
+            lane=lane,
+            from_start=from_start,
+            leases=leases,
+            drills=drills,
+            connects_max=connects_max,
+        )
+        self._subscription = Subscription(
+            wish,
+            keys,
+            last_event_id=last_event_id,
+            state=Path(state) if state is not None else None,
+            clock=clock,
+            monotonic=monotonic,
+        )
         self._on_connect = on_connect or (lambda: None)
-        self._retry_seconds = 1.0
         self._closed = threading.Event()
+        self._open = threading.Event()
+        self._failure: ClientError | None = None
+        self._thread: threading.Thread | None = None
         self._http = httpx2.Client(timeout=httpx2.Timeout(CONNECT_SECONDS, read=silence_seconds))
 
     def __enter__(self) -> "KillSwitchClient":
@@ -94,13 +121,23 @@ class KillSwitchClient:
         """Close the connection."""
         self.close()
 
+    @property
+    def last_event_id(self) -> str | None:
+        """The place behind the last event taken."""
+        return self._subscription.last_event_id
+
     def close(self) -> None:
         """End the subscription; `events` ends at the next byte or heartbeat."""
         self._closed.set()
         self._http.close()
+        if self._thread is not None:
+            self._thread.join(_JOIN_SECONDS)
 
     def events(self) -> Iterator[Switch]:
         """Yield every verified event in order, for ever, reconnecting as needed.
+
+        With a state on disk, an event counts as handled once the next one is asked for: one whose handling was cut off
+        by a crash is yielded again.
 
         Raises:
             SwitchError: an event can't be believed. Hold the rollout and tell people; calling again reads on from
@@ -113,48 +150,103 @@ class KillSwitchClient:
 
     def verified(self) -> Iterator[VerifiedEvent]:
         """Yield like `events`, with the signed bytes and digest."""
-        failures = 0
+        for message in self.messages():
+            if isinstance(message, VerifiedEvent):
+                yield message
+
+    def messages(self) -> Iterator[Message]:
+        """Yield like `verified`, and every new lease as well."""
         while not self._closed.is_set():
             try:
-                for verified in self._connection():
-                    failures = 0
-                    if verified is not None:
-                        yield verified
+                yield from self._connection()
             except (httpx2.TransportError, httpx2.StreamError) as error:
                 if self._closed.is_set():
                     return
                 _LOGGER.warning("the kill-switch stream broke, resuming from %s: %s", self.last_event_id, error)
-            failures += 1
-            if self._connects_max is not None and failures >= self._connects_max:
-                raise ClientError(f"{failures} connections in a row to {self._url} failed: is Cordon up there?")
-            self._closed.wait(self._backoff_seconds(failures))
+            self._closed.wait(self._subscription.failed())
 
-    def _connection(self) -> Iterator[VerifiedEvent | None]:
-        """Yield what one connection brings, None for each sign of life that is no new event."""
-        query = {"from": self._start} | ({"rollout": self._rollout} if self._rollout else {})
-        headers = self._headers | ({"last-event-id": self.last_event_id} if self.last_event_id else {})
-        with self._http.stream("GET", self._url, params=query, headers=headers) as response:
-            if response.status_code != 200:
-                response.read()
-                if response.status_code in _REFUSALS_FOR_GOOD:
-                    raise RefusedError(f"{self._url} answered {response.status_code}: {response.text[:500]}")
+    def follow(
+        self, on_message: Callable[[Message], None] | None = None, timeout_seconds: float = FOLLOW_SECONDS
+    ) -> None:
+        """Read the stream in a thread of its own until `close`; return once it is open.
+
+        What can't be believed is logged, keeps everything on hold, and is tried again.
+
+        Args:
+            on_message: called in that thread with each new event and lease.
+            timeout_seconds: how long the stream may take to open for the first time.
+
+        Raises:
+            ClientError: it does not open, or Cordon refuses this subscription.
+        """
+        self._thread = threading.Thread(
+            target=self._follow, args=(on_message or (lambda _: None),), name="killswitch-client", daemon=True
+        )
+        self._thread.start()
+        self._open.wait(timeout_seconds)
+        if self._failure is not None:
+            raise self._failure
+        if not self._open.is_set():
+            raise ClientError(
+                f"{self._subscription.url} did not open within {timeout_seconds:g} s: is Cordon up there?"
+            )
+
+    def decision(
+        self, rollout: str, *, ring: str = "", os_build: str = "", model: str = "", tenant: str = ""
+    ) -> Effective:
+        """Return what to do with a rollout, or a part of it, at this moment; any thread.
+
+        It says proceed only while a lease holds, and never once Cordon is blind, dead or unreachable for longer. Of the
+        part, tell all that is known: what is left out may be stopped.
+
+        Raises:
+            UnknownRolloutError: nothing of that rollout has come.
+            ClientError: `follow` has ended for good.
+        """
+        if self._failure is not None:
+            raise self._failure
+        return self._subscription.decision(rollout, Scope(ring=ring, os_build=os_build, model=model, tenant=tenant))
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Wait until an event or a lease comes, but no longer than this; for loops that ask `decision` again."""
+        book = self._subscription.book
+        book.wait(book.changes, timeout_seconds)
+
+    def _connection(self) -> Iterator[Message]:
+        subscription = self._subscription
+        with self._http.stream(
+            "GET", subscription.url, params=subscription.query(), headers=subscription.headers()
+        ) as response:
+            text = "" if response.status_code == 200 else response.read().decode(errors="replace")
+            if not subscription.answered(response.status_code, text):
                 return
             self._on_connect()
+            self._open.set()
             for sent in httpx2.EventSource(response, EVENT_BYTES_MAX):
-                if sent.retry is not None:
-                    self._retry_seconds = min(sent.retry / 1000, BACKOFF_SECONDS_MAX)
-                verified = self._verify(sent.data) if sent.event == EVENT_NAME and sent.data else None
-                # Only now: an event that was refused is read again after a reconnect.
-                self.last_event_id = sent.id or self.last_event_id
-                yield verified
+                message = subscription.take(sent)
+                if message is not None:
+                    yield message
+                subscription.handled(message)
 
-    def _verify(self, data: str) -> VerifiedEvent | None:
-        verified = open_event(parse_envelope(data.encode()), self._keys)
-        if self._rollout is not None and verified.switch.rollout != self._rollout:
-            raise SwitchError(f"asked for {self._rollout}, got {verified.event.id}: this server mixes up rollouts")
-        return verified if self._chain.accept(verified) else None
+    def _follow(self, on_message: Callable[[Message], None]) -> None:
+        while not self._closed.is_set():
+            try:
+                for message in self.messages():
+                    on_message(message)
+            except SwitchError as error:
+                _LOGGER.error("NOT BELIEVED, everything is on hold: %s", error)
+                with contextlib.suppress(ClientError):
+                    self._closed.wait(self._subscription.failed())
+            except ClientError as error:
+                self._fail(error)
+                return
+            except Exception as error:
+                # Closing the client under a read may raise whatever the transport likes; else it is a fault to tell of.
+                if not self._closed.is_set():
+                    self._fail(ClientError(f"the client failed: {type(error).__name__}: {error}"))
+                return
 
-    def _backoff_seconds(self, failures: int) -> float:
-        # Jitter, or a thousand subscribers come back in the same instant.
-        most = min(self._retry_seconds * 2 ** min(failures - 1, 10), BACKOFF_SECONDS_MAX)
-        return random.uniform(most / 2, most)
+    def _fail(self, error: ClientError) -> None:
+        _LOGGER.error("the kill-switch client has ended: %s", error)
+        self._failure = error
+        self._open.set()
