@@ -4,7 +4,8 @@ Between the views and every route that tells a rollout system what to do. Invari
 and a ring that its rollout does not declare, or a build that no device could report, is an error, never a wide match.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from detectors.scope import Scope, ScopeError
 from ingest.clock import Clock
@@ -13,6 +14,7 @@ from ingest.sight import SightSource
 from signals.delivery.joined import Facts, RolloutVerdict, effective_of, rollout_verdict
 from signals.delivery.views import Views
 from signals.killswitch.effective import Effective
+from signals.killswitch.gate_answer import GateDecision, GateQuestion, avoiding, gate_answer, next_ring
 from signals.killswitch.lease import LeaseTerms
 
 TARGET_FIELDS = Scope.__struct_fields__
@@ -50,6 +52,23 @@ class Answers:
     def effective(self, facts: Facts, target: Scope) -> Effective:
         """Return what a rollout system must do with a part of the rollout."""
         return effective_of(facts, target, self._clock.now_ms(), self._terms)
+
+    def gate(self, facts: Facts, to: str, exclude: Collection[str]) -> GateDecision:
+        """Return whether the rollout may go to its next ring.
+
+        Raises:
+            GateError: the ring is not the next one as declared, or a cell to leave out is none of its cells.
+        """
+        now_ms = self._clock.now_ms()
+        rings = facts.declared.rings if facts.declared else []
+        report = facts.verdict.gate if facts.verdict else None
+        # Without leases the lane's clock may be a replay's, and only verdicts tell where it stands.
+        at_ms = facts.verdict.at_ms if facts.verdict and self._terms is None else now_ms
+        question = GateQuestion(facts.rollout, to, exclude, rings, report, at_ms)
+        next_ring(question)
+        switch, lease = avoiding(facts.switch, facts.lease, exclude)
+        kept = replace(facts, switch=switch, lease=lease)
+        return gate_answer(question, effective_of(kept, Scope(ring=to), now_ms, self._terms))
 
     def _seeing(self) -> bool:
         return self._sight is None or self._sight.sight().seeing

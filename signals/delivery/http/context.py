@@ -82,7 +82,11 @@ class Context:
         Raises:
             RequestRefusedError: no known token, or one that has none of the roles.
         """
-        principal = self.authenticate(request.headers.get("authorization"))
+        return self.principal_of(request.headers.get("authorization"), roles)
+
+    def principal_of(self, header: str | None, roles: Collection[str]) -> PrincipalLike:
+        """Return whom an `Authorization` header speaks for; raises like `principal`."""
+        principal = self.authenticate(header)
         if principal is None:
             raise RequestRefusedError(Refusal.UNAUTHENTICATED, "send `Authorization: Bearer TOKEN` with a known token")
         if not any(role in roles for role in principal.roles):
