@@ -59,6 +59,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("commands_refused_total", Kind.COUNTER, "Commands from people that changed nothing.", ("reason",)),
     Metric("leases_issued_total", Kind.COUNTER, "Leases signed and appended."),
     Metric("leases_withheld", Kind.GAUGE, "Rollouts that got no lease when they were looked at last.", ("reason",)),
+    Metric("break_glass_total", Kind.COUNTER, "Kills released without the second person that policy demands."),
+    Metric("approvals_pending", Kind.GAUGE, "Releases that wait for a second person.", ("partition",)),
     Metric("stream_subscribers", Kind.GAUGE, "Open event streams."),
     Metric("webhook_attempts_total", Kind.COUNTER, "Posts of events to webhooks, by how they ended.", ("outcome",)),
     Metric(
@@ -74,6 +76,17 @@ METRICS: tuple[Metric, ...] = (
     Metric("webhook_disabled", Kind.GAUGE, "Webhooks that are paused, or disabled by Cordon.", ("partition",)),
     Metric("webhook_failures_total", Kind.COUNTER, "Deliverers of webhooks that failed and were made anew."),
     Metric("stream_cut_total", Kind.COUNTER, "Event streams cut because the subscriber was slow."),
+    Metric("pagers_up", Kind.GAUGE, "1 while paging of a partition runs.", ("partition",)),
+    Metric("pager_sends_total", Kind.COUNTER, "Attempts to page, by how they ended.", ("channel", "answered")),
+    Metric("pager_send_seconds", Kind.HISTOGRAM, "Time of one attempt to page.", (), _SECONDS),
+    Metric("pager_waiting", Kind.GAUGE, "Things to be told that no channel has taken.", ("partition",)),
+    Metric("pager_breakers_open", Kind.GAUGE, "Routes that are tried only once a pause.", ("partition",)),
+    Metric("pager_incidents_open", Kind.GAUGE, "Incidents that somebody was told of and that stand.", ("partition",)),
+    Metric("pager_undelivered", Kind.GAUGE, "Pages given up, kept for redelivery by hand.", ("partition",)),
+    Metric("pager_registry_broken", Kind.GAUGE, "1 while the routes file can't be used and the one before it is."),
+    Metric(
+        "deadman_beats_total", Kind.COUNTER, "Heartbeats to the dead-man's switch, by what became of them.", ("result",)
+    ),
     Metric("deadletters_total", Kind.COUNTER, "Records dead-lettered, by reason.", ("reason",)),
     Metric("store_rows_total", Kind.COUNTER, "Rows inserted into the store.", ("table",)),
     Metric("store_insert_seconds", Kind.HISTOGRAM, "Time of one insert into the store.", (), _SECONDS),

@@ -133,6 +133,7 @@ class Switch(msgspec.Struct, kw_only=True):
         dry_stops: stops of the whole or its parts that bind nobody: what the detector would have done in earnest.
         released: parts that a person released: the detector stops them no more.
         mode_until_ms: when the mode ends by itself; 0: not by itself.
+        action: what the person asked for, when a person decided.
         principal: the token that asked, when a person decided.
         approved_by: the second person's token, where one was needed.
         break_glass: released without the second person that policy demands.
@@ -170,6 +171,7 @@ class Switch(msgspec.Struct, kw_only=True):
     dry_stops: list[ScopedStop] = []
     released: list[Scope] = []
     mode_until_ms: int = 0
+    action: Action | None = None
     principal: str = ""
     approved_by: str = ""
     break_glass: bool = False

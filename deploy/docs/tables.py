@@ -12,7 +12,9 @@ from ingest.metrics import METRICS, Kind
 from ingest.outcome import OUTCOME_DOCS, REFUSAL_DOCS
 from ingest.settings import NOT_SETTINGS, Settings, setting_docs
 from signals.delivery.webhooks.words import ATTEMPT_DOCS
-from signals.killswitch.machine import COMMAND_RESULT_DOCS
+from signals.killswitch.results import COMMAND_RESULT_DOCS
+from signals.pagers.orders import RESULT_DOCS
+from signals.pagers.words import ANSWERED_DOCS, CHANNEL_DOCS, LEVEL_DOCS, ORDER_DOCS, ROLE_DOCS, STEP_DOCS
 
 SETTINGS_INTRODUCTION = """
 A setting comes from the TOML file given with `--config`, from the environment, or from an option of the command line,
@@ -40,6 +42,13 @@ WORDS: tuple[tuple[str, str, Mapping[Any, str]], ...] = (
     ("Results of commands", "the answer to hold, kill, release; `commands_refused_total`", COMMAND_RESULT_DOCS),
     ("Reasons of dead letters", "`reason` in `cordon.deadletter.v1`, `deadletters_total`", DEAD_REASON_DOCS),
     ("Ends of a webhook's post", "`word` of dead letters and tests, `webhook_attempts_total`", ATTEMPT_DOCS),
+    ("Loudness of a page", "`level` in `cordon.pages.v1` and `cordon.pagings.v1`, `least` of a route", LEVEL_DOCS),
+    ("What is told over a route", "`step` in `cordon.pages.v1` and `cordon.pagings.v1`", STEP_DOCS),
+    ("Why somebody is told", "`role` in a page", ROLE_DOCS),
+    ("Answers of a channel", "`answered` in `cordon.pagings.v1`, `pager_sends_total`", ANSWERED_DOCS),
+    ("Channels", "`channel` of a route", CHANNEL_DOCS),
+    ("Orders to the pagers", "`cordon pagers`, `cordon.pageorders.v1`", ORDER_DOCS),
+    ("Results of orders to the pagers", "the place records of `cordon.pages.v1`", RESULT_DOCS),
     ("Errors of reading a dump", "`cordon report`", DUMP_REASON_DOCS),
 )
 

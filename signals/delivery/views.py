@@ -20,7 +20,7 @@ from ingest.rollouts import Rollout, rollout_decoder
 from signals.delivery.joined import Facts, RolloutVerdict, rollout_verdict
 from signals.events import Lease, Switch, place_decoder, record_decoder
 from signals.killswitch.signing import PublicKeys, SwitchError
-from signals.killswitch.stage import PLACE_PREFIX
+from signals.killswitch.place import PLACE_PREFIX
 from signals.killswitch.verify import open_event, open_lease, parse_envelope
 
 ROLLOUTS_MAX = 50_000

@@ -1,272 +1,243 @@
-"""The kill switch's state machine, as a pure function over a table.
+"""How verdicts and the time move a kill switch, as pure functions over the table.
 
-It stands between a verdict or a person's command and the signed event: `advance` says whether the switch moves, and
-everything else (numbering, signing, writing) follows from that. Invariants: a live kill latches and only a person's
-release leaves it; after a release the detector never moves the switch again; the same input twice moves it once; and
-what is unknown never lifts a stop and never makes one worse.
+They stand between a verdict, or the end of a hold, and the signed event: `by_detector` and `by_time` say how the switch
+moves next, if it does, and everything else (numbering, signing, writing) follows from that. They are asked again until
+nothing moves, since one verdict may stop several parts. Invariants: a live kill latches, and only a person's release
+leaves it; after a release the detector never moves the switch again; the same input twice moves it once; a part is
+never laxer than the whole; and what is unknown never lifts a stop nor makes one worse.
 """
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from detectors.verdict import DecisionWord, Verdict, VerdictWord
-from signals.events import Action, Command, Switch, SwitchState
+from detectors.scope import WHOLE, Scope
+from detectors.verdict import DecisionWord, ScopedDecision, Verdict
+from signals.events import Mode, SwitchState
+from signals.killswitch.standing import STOPS, Standing, Stop, decision_of
+from signals.killswitch.table import BLIND_VERDICTS, LIFTS, STATE_OF_ROW, TABLE, Given, Row, given_of, row_of
 
 Cause = Literal["detector", "person", "timer"]
 
 
-class Row(enum.StrEnum):
-    """Where a switch stands; a hold stands apart by who set it, because only that one may end it."""
+class Ended(enum.StrEnum):
+    """What ended by itself: the reason of an event whose cause is `timer`."""
 
-    OBSERVING = "observing"
-    WATCHING = "watching"
-    HELD = "held"
-    HELD_BY_PERSON = "held by a person"
-    KILLED = "killed"
-    RELEASED = "released"
+    HOLD = "hold_ended"
+    MUTE = "mute_ended"
+    DRY_RUN = "dry_run_ended"
 
 
-class Given(enum.StrEnum):
-    """What an input asks for: the columns of the table."""
-
-    CLEAR = "clear"
-    WATCH = "watch"
-    WARY = "wary"
-    BLIND = "blind"
-    HOLD = "hold"
-    KILL = "kill"
-    PERSON_HOLD = "person: hold"
-    PERSON_KILL = "person: kill"
-    PERSON_RELEASE = "person: release"
-
-
-GIVEN_DOCS: dict[Given, str] = {
-    Given.CLEAR: "decision `proceed`, verdict `healthy`",
-    Given.WATCH: "decision `proceed`, verdict `watching` or `regressed`",
-    Given.WARY: "decision `unknown`, verdict `watching` or `regressed`",
-    Given.BLIND: "decision `unknown` with any other verdict; and `proceed` with `no_data` or `error`",
-    Given.HOLD: "decision `hold`; and `kill` with `no_data` or `error`",
-    Given.KILL: "decision `kill`",
-    Given.PERSON_HOLD: "command `hold`",
-    Given.PERSON_KILL: "command `kill`",
-    Given.PERSON_RELEASE: "command `release`",
+ENDED_DOCS: dict[Ended, str] = {
+    Ended.HOLD: "The end that a person gave a hold has come; a hold of the detector beneath it stands on.",
+    Ended.MUTE: "The mute's end has come: the detector's word binds again, its latest one at once.",
+    Ended.DRY_RUN: "The dry run's end has come: the detector's word binds again, its latest one at once.",
 }
-
-# A pair that is missing moves nothing.
-TABLE: dict[tuple[Row, Given], Row] = {
-    (Row.OBSERVING, Given.WATCH): Row.WATCHING,
-    (Row.OBSERVING, Given.WARY): Row.WATCHING,
-    (Row.OBSERVING, Given.HOLD): Row.HELD,
-    (Row.OBSERVING, Given.KILL): Row.KILLED,
-    (Row.OBSERVING, Given.PERSON_HOLD): Row.HELD_BY_PERSON,
-    (Row.OBSERVING, Given.PERSON_KILL): Row.KILLED,
-    (Row.WATCHING, Given.CLEAR): Row.OBSERVING,
-    (Row.WATCHING, Given.HOLD): Row.HELD,
-    (Row.WATCHING, Given.KILL): Row.KILLED,
-    (Row.WATCHING, Given.PERSON_HOLD): Row.HELD_BY_PERSON,
-    (Row.WATCHING, Given.PERSON_KILL): Row.KILLED,
-    (Row.HELD, Given.CLEAR): Row.OBSERVING,
-    (Row.HELD, Given.WATCH): Row.WATCHING,
-    (Row.HELD, Given.KILL): Row.KILLED,
-    (Row.HELD, Given.PERSON_HOLD): Row.HELD_BY_PERSON,
-    (Row.HELD, Given.PERSON_KILL): Row.KILLED,
-    (Row.HELD, Given.PERSON_RELEASE): Row.RELEASED,
-    (Row.HELD_BY_PERSON, Given.KILL): Row.KILLED,
-    (Row.HELD_BY_PERSON, Given.PERSON_KILL): Row.KILLED,
-    (Row.HELD_BY_PERSON, Given.PERSON_RELEASE): Row.RELEASED,
-    (Row.KILLED, Given.PERSON_RELEASE): Row.RELEASED,
-    (Row.RELEASED, Given.PERSON_HOLD): Row.HELD_BY_PERSON,
-    (Row.RELEASED, Given.PERSON_KILL): Row.KILLED,
-}
-
-_GIVEN_OF_ACTION = {
-    Action.HOLD: Given.PERSON_HOLD,
-    Action.KILL: Given.PERSON_KILL,
-    Action.RELEASE: Given.PERSON_RELEASE,
-}
-_STATE_OF_ROW = {
-    Row.OBSERVING: SwitchState.OBSERVING,
-    Row.WATCHING: SwitchState.WATCHING,
-    Row.HELD: SwitchState.HELD,
-    Row.HELD_BY_PERSON: SwitchState.HELD,
-    Row.KILLED: SwitchState.KILLED,
-    Row.RELEASED: SwitchState.RELEASED,
-}
-_DECISION_OF_STATE = {
-    SwitchState.OBSERVING: DecisionWord.PROCEED,
-    SwitchState.HELD: DecisionWord.HOLD,
-    SwitchState.KILLED: DecisionWord.KILL,
-    SwitchState.RELEASED: DecisionWord.PROCEED,
-}
-_BLIND_VERDICTS = frozenset({VerdictWord.NO_DATA, VerdictWord.ERROR})
-_STOPS = frozenset({SwitchState.HELD, SwitchState.KILLED})
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where one rollout's switch stands: everything its last event says, and nothing else.
-
-    Attributes:
-        cause: who moved it last.
-        dry_run: the last event binds nobody.
-        armed: the detector may still move it.
-        watermark_ms: event time of the verdict that moved it last; 0 if a person did.
-        number: of the last event; 0 before the first.
-        digest: SHA-256 of the last event's payload, hexadecimal; empty before the first.
-    """
-
-    state: SwitchState = SwitchState.OBSERVING
-    cause: Cause = "detector"
-    dry_run: bool = False
-    armed: bool = True
-    watermark_ms: int = 0
-    number: int = 0
-    digest: str = ""
-
-    @property
-    def row(self) -> Row:
-        """Return the row of the table."""
-        if self.state is SwitchState.HELD and self.cause == "person":
-            return Row.HELD_BY_PERSON
-        return Row(self.state.value)
-
-    @property
-    def stops(self) -> bool:
-        """Tell whether rollout systems must stop now."""
-        return self.state in _STOPS and not self.dry_run
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One move of a switch; it makes one event."""
+    """One move of a switch; it makes one event.
 
+    Attributes:
+        scope: the part that moves, or the whole.
+        previous_state: where that stood.
+        state: where it stands now.
+        cause: who moves it.
+        after: where the whole switch stands then, but for the event's own digest.
+        dry_run: the event binds nobody, and no stop that binds is moved.
+        until_ms: when what was set ends by itself; 0: not by itself.
+        ended: what ended, where the time moved it.
+        scoped: the verdict's word on this part, where it decided.
+    """
+
+    scope: Scope
     previous_state: SwitchState
     state: SwitchState
-    decision: DecisionWord
     cause: Cause
-    dry_run: bool
-    armed: bool
+    after: Standing
+    dry_run: bool = False
+    until_ms: int = 0
+    ended: Ended | None = None
+    scoped: ScopedDecision | None = None
+
+    @property
+    def decision(self) -> DecisionWord:
+        """What the event says to a rollout system that knows nothing of parts."""
+        if self.dry_run and self.state in STOPS:
+            return decision_of(self.state, DecisionWord.HOLD)
+        return self.after.strictest
 
 
-class CommandResult(enum.StrEnum):
-    """What became of a person's command."""
-
-    APPLIED = "applied"
-    ALREADY_HELD = "already_held"
-    ALREADY_KILLED = "already_killed"
-    NOTHING_TO_RELEASE = "nothing_to_release"
-    UNKNOWN_ROLLOUT = "unknown_rollout"
-
-
-COMMAND_RESULT_DOCS: dict[CommandResult, str] = {
-    CommandResult.APPLIED: "The switch moved, and an event says so.",
-    CommandResult.ALREADY_HELD: "Nothing changed: the rollout is held already.",
-    CommandResult.ALREADY_KILLED: "Nothing changed: the rollout is killed, and only a release undoes that.",
-    CommandResult.NOTHING_TO_RELEASE: "Nothing changed: the rollout is neither held nor killed.",
-    CommandResult.UNKNOWN_ROLLOUT: "No rollout of that id is known; nothing was signed.",
-}
-
-
-def given_of(asked: Verdict | Command) -> Given:
-    """Return the column of the table that a verdict or command falls under."""
-    if isinstance(asked, Command):
-        return _GIVEN_OF_ACTION[asked.action]
-    blind = asked.verdict in _BLIND_VERDICTS
-    if asked.decision is DecisionWord.KILL:
-        return Given.HOLD if blind else Given.KILL
-    if asked.decision is DecisionWord.HOLD:
-        return Given.HOLD
-    if blind:
-        return Given.BLIND
-    if asked.decision is DecisionWord.UNKNOWN:
-        return Given.BLIND if asked.verdict is VerdictWord.HEALTHY else Given.WARY
-    return Given.CLEAR if asked.verdict is VerdictWord.HEALTHY else Given.WATCH
-
-
-def advance(standing: Standing, asked: Verdict | Command) -> Transition | None:
-    """Return how `asked` moves a switch that stands at `standing`, or None where it moves nothing."""
-    if isinstance(asked, Command) and asked.action not in _GIVEN_OF_ACTION:
+def by_detector(standing: Standing, verdict: Verdict) -> Transition | None:
+    """Return the next move that a verdict makes, or None where it makes none (any more)."""
+    if not standing.armed or standing.mode is Mode.MUTED:
         return None
-    given = given_of(asked)
-    if isinstance(asked, Command):
-        return _by_person(standing, given)
-    return _by_detector(standing, given, asked)
+    given = given_of(verdict)
+    old = verdict.at_ms < standing.watermark_ms
+    if not old and _overflows(standing, verdict) and given not in (Given.HOLD, Given.KILL):
+        # A part that finds no room any more is stopped with the whole.
+        given = Given.HOLD
+    dry = verdict.dry_run or standing.mode is Mode.DRY_RUN
+    # Told again, out of turn: a newer verdict has already been obeyed. A kill is never too old.
+    whole = _whole_by_detector(standing, given, verdict, dry) if not old or given is Given.KILL else None
+    return whole or _lift_of_part(standing, verdict, dry, old) or _stop_of_part(standing, verdict, dry, old)
 
 
-def _by_person(standing: Standing, given: Given) -> Transition | None:
-    row = standing.row
-    if standing.dry_run and given is not Given.PERSON_RELEASE:
-        # A dry-run stop binds nobody: a person's stop has to be made as if there were none.
-        row = Row.OBSERVING
-    target = TABLE.get((row, given))
-    if target is None:
-        return None
-    state = _STATE_OF_ROW[target]
-    return Transition(
-        previous_state=standing.state,
-        state=state,
-        decision=_DECISION_OF_STATE[state],
-        cause="person",
-        dry_run=False,
-        armed=standing.armed and state is not SwitchState.RELEASED,
-    )
-
-
-def _by_detector(standing: Standing, given: Given, verdict: Verdict) -> Transition | None:
-    if not standing.armed:
-        return None
-    if verdict.at_ms < standing.watermark_ms and given is not Given.KILL:
-        # Told again, out of turn: a newer verdict has already been obeyed. A kill is never too old.
-        return None
-    dry_run = verdict.dry_run
-    if dry_run and standing.stops:
+def _whole_by_detector(standing: Standing, given: Given, verdict: Verdict, dry: bool) -> Transition | None:
+    if dry and standing.stops:
         # A live stop is lifted by a live event, or those who obeyed it would wait for ever; and dry-run adds no stop.
-        if given not in (Given.CLEAR, Given.WATCH):
+        if given not in LIFTS:
             return None
-        dry_run = False
-    row = Row.OBSERVING if standing.dry_run and not dry_run else standing.row
-    target = TABLE.get((row, given))
+        dry = False
+    target = TABLE.get((row_of(standing, dry=dry), given))
     if target is None:
         return None
-    state = _STATE_OF_ROW[target]
-    return Transition(
-        previous_state=standing.state,
-        state=state,
-        decision=_DECISION_OF_STATE.get(state, verdict.decision),
-        cause="detector",
-        dry_run=dry_run,
-        armed=True,
+    state = STATE_OF_ROW[target]
+    stop = Stop(state, "detector", standing.number + 1) if state in STOPS else None
+    after = replace(standing, number=standing.number + 1, watermark_ms=verdict.at_ms)
+    if dry and stop is not None:
+        after = after.with_part(WHOLE, stop, dry=True)
+    else:
+        kept = {scope: other for scope, other in after.dry.items() if dry and not scope.whole}
+        after = replace(after, state=state, decision=decision_of(state, verdict.decision), stop=stop, dry=kept)
+    previous = standing.state_of(WHOLE, dry=dry)
+    return Transition(WHOLE, previous, state, "detector", after, dry_run=dry)
+
+
+def _lift_of_part(standing: Standing, verdict: Verdict, dry: bool, old: bool) -> Transition | None:
+    if old or given_of(verdict) not in LIFTS:
+        return None
+    listed = {said.scope for said in verdict.scoped}
+    for scope, binds_nobody in _lifted(standing, dry):
+        if scope not in listed:
+            moved = _move_part(standing, scope, Given.CLEAR, verdict, binds_nobody, None)
+            if moved is not None:
+                return moved
+    return None
+
+
+def _stop_of_part(standing: Standing, verdict: Verdict, dry: bool, old: bool) -> Transition | None:
+    if standing.state is SwitchState.KILLED:
+        return None
+    for said in sorted(verdict.scoped, key=lambda one: one.scope.text):
+        scope, asked = said.scope, _given_of_part(said, verdict)
+        if scope.whole or asked is None or (old and asked is not Given.KILL):
+            continue
+        # A dry run adds nothing to a stop that binds, and a person's release of a part is the last word on it.
+        if scope in standing.released or not standing.room_for(scope) or (dry and scope in standing.parts):
+            continue
+        moved = _move_part(standing, scope, asked, verdict, dry, said)
+        if moved is not None:
+            return moved
+    return None
+
+
+def _lifted(standing: Standing, dry: bool) -> Iterator[tuple[Scope, bool]]:
+    """Yield the parts that a verdict may lift; a live stop is lifted by a live event, even by a dry verdict."""
+    for scope in sorted(standing.parts, key=lambda part: part.text):
+        yield scope, False
+    for scope in sorted(standing.dry, key=lambda part: part.text):
+        if dry and not scope.whole:
+            yield scope, True
+
+
+def _move_part(
+    standing: Standing, scope: Scope, given: Given, verdict: Verdict, dry: bool, said: ScopedDecision | None
+) -> Transition | None:
+    target = TABLE.get((row_of(standing, scope, dry=dry), given))
+    if target is None:
+        return None
+    state = STATE_OF_ROW[target]
+    number = standing.number + 1
+    stop = Stop(state, "detector", number) if state in STOPS else None
+    after = replace(standing, number=number, watermark_ms=verdict.at_ms).with_part(scope, stop, dry=dry)
+    if not dry:
+        after = after.with_part(scope, None, dry=True)
+    return Transition(scope, standing.state_of(scope, dry=dry), state, "detector", after, dry_run=dry, scoped=said)
+
+
+def _given_of_part(said: ScopedDecision, verdict: Verdict) -> Given | None:
+    if said.decision is DecisionWord.KILL:
+        return Given.HOLD if verdict.verdict in BLIND_VERDICTS else Given.KILL
+    return Given.HOLD if said.decision is DecisionWord.HOLD else None
+
+
+def _overflows(standing: Standing, verdict: Verdict) -> bool:
+    return any(
+        not standing.room_for(said.scope) and said.decision in (DecisionWord.HOLD, DecisionWord.KILL)
+        for said in verdict.scoped
     )
 
 
-def refusal(standing: Standing, command: Command) -> CommandResult:
-    """Say why a command moved nothing."""
-    if command.action is Action.RELEASE:
-        return CommandResult.NOTHING_TO_RELEASE
-    return CommandResult.ALREADY_KILLED if standing.state is SwitchState.KILLED else CommandResult.ALREADY_HELD
+def by_time(standing: Standing, now_ms: int, verdict: Verdict | None) -> Transition | None:
+    """Return the move that the earliest end at or before `now_ms` makes, or None where none has come.
+
+    Args:
+        standing: of the rollout.
+        now_ms: the wall clock.
+        verdict: the detector's latest word on it, so that no end of a person's hold says `proceed` for the moment
+            until that is applied.
+    """
+    if not standing.ends_ms or standing.ends_ms > now_ms:
+        return None
+    if standing.mode_until_ms == standing.ends_ms:
+        ended = Ended.MUTE if standing.mode is Mode.MUTED else Ended.DRY_RUN
+        after = in_mode(standing, Mode.LIVE, 0)
+        return Transition(WHOLE, standing.state, after.state, "timer", after, ended=ended)
+    stops = [(WHOLE, standing.stop), *sorted(standing.parts.items(), key=lambda item: item[0].text)]
+    scope, stop = next((part, stop) for part, stop in stops if stop and stop.until_ms == standing.ends_ms)
+    return _hold_ended(standing, scope, stop, verdict)
 
 
-def standing_after(switch: Switch, digest: str) -> Standing:
-    """Return where a switch stands after the event whose data is `switch`."""
-    return Standing(
-        state=switch.state,
-        cause=switch.cause,
-        dry_run=switch.dry_run,
-        armed=switch.armed,
-        watermark_ms=switch.watermark_ms,
-        number=switch.number,
-        digest=digest,
-    )
+def _hold_ended(standing: Standing, scope: Scope, stop: Stop, verdict: Verdict | None) -> Transition:
+    number = standing.number + 1
+    left = None
+    if _detector_holds(standing, scope, stop, verdict):
+        left = Stop(SwitchState.HELD, "detector", number)
+    after = replace(standing, number=number, watermark_ms=0)
+    if not scope.whole:
+        after = after.with_part(scope, left)
+        return Transition(scope, stop.state, after.state_of(scope), "timer", after, ended=Ended.HOLD)
+    state = SwitchState.HELD if left else _at_rest(standing)
+    decision = decision_of(state, DecisionWord.UNKNOWN)
+    if state is SwitchState.OBSERVING and verdict is not None and given_of(verdict) is Given.WARY:
+        # It is watched again by the next event; nobody is told to proceed in between.
+        decision = DecisionWord.UNKNOWN
+    after = replace(after, state=state, decision=decision, stop=left)
+    return Transition(WHOLE, stop.state, state, "timer", after, ended=Ended.HOLD)
 
 
-def table_markdown() -> str:
-    """Return the table as the README shows it."""
-    lines = [
-        "| from \\ given | " + " | ".join(given.value for given in Given) + " |",
-        "| --- " * (len(Given) + 1) + "|",
-    ]
-    for row in Row:
-        cells = [f"**{TABLE[row, given].value}**" if (row, given) in TABLE else "·" for given in Given]
-        lines.append(f"| {row.value} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def _at_rest(standing: Standing) -> SwitchState:
+    if not standing.armed:
+        return SwitchState.RELEASED
+    return SwitchState.MUTED if standing.mode is Mode.MUTED else SwitchState.OBSERVING
+
+
+def _detector_holds(standing: Standing, scope: Scope, stop: Stop, verdict: Verdict | None) -> bool:
+    """Tell whether the detector's own hold stands when a person's ends: it does unless the detector is clear."""
+    if not standing.armed or standing.mode is not Mode.LIVE or scope in standing.released:
+        return False
+    if verdict is None or (verdict.dry_run and not stop.beneath):
+        return stop.beneath
+    listed = any(said.scope == scope for said in verdict.scoped if _given_of_part(said, verdict) is not None)
+    given = given_of(verdict)
+    stops = given in (Given.HOLD, Given.KILL) if scope.whole else listed
+    return stops or (stop.beneath and given not in LIFTS)
+
+
+def in_mode(standing: Standing, mode: Mode, until_ms: int) -> Standing:
+    """Return the standing in which the detector's word binds so; its own holds stand in a live mode only."""
+    after = replace(standing, number=standing.number + 1, mode=mode, mode_until_ms=until_ms, dry={}, watermark_ms=0)
+    row = row_of(standing)
+    if mode is Mode.MUTED and row not in (Row.HELD_BY_PERSON, Row.KILLED):
+        after = replace(after, state=SwitchState.MUTED, decision=DecisionWord.PROCEED, stop=None)
+    elif row in (Row.MUTED, Row.HELD) and mode is not Mode.MUTED:
+        after = replace(after, state=SwitchState.OBSERVING, decision=DecisionWord.PROCEED, stop=None)
+    if mode is Mode.LIVE:
+        return after
+    if after.stop is not None:
+        after = replace(after, stop=replace(after.stop, beneath=False))
+    parts = {scope: replace(stop, beneath=False) for scope, stop in after.parts.items() if stop.by == "person"}
+    return replace(after, parts=parts)

@@ -9,8 +9,9 @@ from ingest.log.interface import Entry, FencedError
 from ingest.log.memory import MemoryLog
 from ingest.log.specs import topic_specs
 from signals.events import Action, SwitchState, place_decoder, record_decoder
+from signals.killswitch.place import COMMANDS_REMEMBERED
 from signals.killswitch.signing import PublicKeys, UnknownKeyError
-from signals.killswitch.stage import COMMANDS_REMEMBERED, SignalsStage
+from signals.killswitch.stage import SignalsStage
 from support.switches import ROLLOUT, START_MS, STRANGER, SwitchRig, command, verdict
 
 

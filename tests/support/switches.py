@@ -1,5 +1,8 @@
 """Builders that the kill switch's tests share: verdicts, commands, and a log with a stage under its Owner."""
 
+from typing import Any
+
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from detectors.verdict import DecisionWord, Evidence, Reason, Verdict, VerdictWord
@@ -64,16 +67,25 @@ def verdict(
     )
 
 
-def command(action: Action, command_id: str, *, rollout: str = ROLLOUT) -> Command:
-    """Return a person's command."""
-    return Command(
+def command(action: Action, command_id: str, *, rollout: str = ROLLOUT, **fields: Any) -> Command:
+    """Return an operator's command."""
+    asked = Command(
         command_id=command_id,
         rollout=rollout,
         action=action,
         name="Ada Lovelace",
         reason="seen on three desks",
         at_ms=START_MS,
+        principal="ops-1",
+        roles=["operator"],
     )
+    return msgspec.structs.replace(asked, **fields)
+
+
+def approval(command_id: str, approves: str, *, rollout: str = ROLLOUT, **fields: Any) -> Command:
+    """Return the approval of a release by a second person."""
+    said = {"name": "Grace Hopper", "principal": "lead-1", "roles": ["approver"], "approves": approves}
+    return command(Action.APPROVE, command_id, rollout=rollout, **(said | fields))
 
 
 class SwitchRig:
@@ -88,6 +100,7 @@ class SwitchRig:
         self.commands = self.source("commands")
         self.killswitch = self.source("killswitch")
         self.switches = self.source("switches")
+        self.audit = self.source("audit")
         self.start()
 
     def source(self, word: str) -> TopicPartition:

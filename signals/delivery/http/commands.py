@@ -23,7 +23,7 @@ from ingest.outcome import Refusal
 from ingest.topics import keyed_partition_of
 from signals.delivery.http.context import COMMAND_ROLES, RETRY_AFTER_SECONDS, Context, answer, unknown
 from signals.events import Action, Command, SwitchState
-from signals.killswitch.machine import CommandResult
+from signals.killswitch.results import CommandResult
 
 BODY_BYTES_MAX = 16_384
 WAIT_SECONDS = 2.0

@@ -19,7 +19,7 @@ from ingest.metrics import METRICS, Kind
 from ingest.outcome import OUTCOME_DOCS, REFUSAL_DOCS, Outcome, Refusal
 from ingest.settings import NOT_SETTINGS, setting_docs
 from ingest.topics import TOPICS, Topics
-from signals.killswitch.machine import COMMAND_RESULT_DOCS, CommandResult
+from signals.killswitch.results import COMMAND_RESULT_DOCS, CommandResult
 from support.repository_files import PACKAGES, REPOSITORY, named
 
 KIND_OF_CALL = {
