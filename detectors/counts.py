@@ -41,12 +41,14 @@ class Shares(NamedTuple):
         upper: its upper bound, shape (n, 33): row j without the devices of tenant group j, the last with all.
         known: what was known of it, nobody left out, shape (n,).
         known_group: what was known of it among the devices of the crash's own tenant group, shape (n,).
+        own: its upper bound among those, shape (n,).
         marginal: its upper bound in the cell without regard to rivals, nobody left out, shape (n,).
     """
 
     upper: Floats
     known: Floats
     known_group: Floats
+    own: Floats
     marginal: Floats
 
 
@@ -296,7 +298,7 @@ class CohortCounts:
         crash, a share counts as at least `share_least`: in a push's first seconds counts are older than the world.
         """
         count = len(places)
-        found = Shares(np.empty((count, ROWS)), np.empty(count), np.empty(count), np.empty(count))
+        found = Shares(np.empty((count, ROWS)), *(np.empty(count) for _ in range(4)))
         for index, place in enumerate(places):
             if place.at_ms > place.since_ms:
                 span = place.since_ms, place.watermark_ms
@@ -315,8 +317,12 @@ class CohortCounts:
             least = bound.share_least if crashed or reached > 0 or known[NOBODY] > 0 else 0.0
             found.upper[index] = np.maximum(upper, least)
             found.known[index] = _known(float(known[NOBODY]), float(control[NOBODY]), crashed)
-            mine = known[NOBODY] - known[place.group], control[NOBODY] - control[place.group]
-            found.known_group[index] = _known(float(mine[0]), float(mine[1]), crashed)
+            mine, others = (rows[NOBODY:] - rows[place.group] for rows in (known, control))
+            found.known_group[index] = _known(float(mine[0]), float(others[0]), crashed)
+            own = _upper(mine, others, reached, crashed)
+            for margin in place.margins:
+                own = corrected(own, self.margins.enrichment_within(margin, place.group))
+            found.own[index] = max(float(own[0]), least)
             siblings = self._bases[base_of(cell)]
             if len(siblings) > 1:
                 pairs = [pair for column in siblings for pair in self._pairs_of[column]]

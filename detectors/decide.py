@@ -1,19 +1,30 @@
 """From evidence to a decision: a pure function, the only place where the two meet.
 
-What it never does: read no data as health, say proceed while anything is late, lost, left out or unbounded, or kill
-while activity is late. Each answer has its reason as a closed word and as a sentence with the numbers in it.
+Beside the whole rollout it decides on parts of it: within a tenant whose own evidence suffices it is killed while it is
+held for the others. What it never does: read no data as health, say proceed while anything is late, lost, left out or
+unbounded, or kill while activity is late. Each answer has its reason as a closed word and as a sentence with the
+numbers in it.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from detectors.attribution import Finding, Guilt
 from detectors.gate import GateAnswer
+from detectors.own import OwnWord
 from detectors.policy import Policy
-from detectors.verdict import DecisionWord, Evidence, Reason, VerdictWord
+from detectors.scope import Scope, hashed_tenant
+from detectors.tenants import GROUPS
+from detectors.verdict import DecisionWord, Evidence, GateReport, Reason, ScopedDecision, VerdictWord
 
 # A sentence names this many parts that are not heard from; `/v1/sight` names more.
 _UNSURE_NAMED_MAX = 3
+_LN10: Final = math.log(10.0)
+# Which of the groups will speak is not known beforehand: each needs so much more, and all together keep to one alpha.
+_LOG10_GROUPS: Final = math.log10(GROUPS)
+_HELD_BY_CRASHES: Final = frozenset({Reason.TOO_FEW_TENANTS, Reason.HOLD_EVIDENCE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +42,9 @@ class Findings:
         trusted: one of the tenants may kill alone.
         observed_seconds: time since the push to the latest started ring began.
         gate: whether the next ring may follow; None where nobody asked.
+        report: the same as a verdict carries it; None while no declared ring has begun.
+        heard_share: which part of the exposed devices is heard from; None while nobody is exposed.
+        own: what tenants' own devices say, each against its own controls.
         finding: what attribution says of the rollout among its rivals; None where no rival matters.
         late_seconds: how far activity lags behind crashes in the partition where it lags most.
         late_limit_seconds: how far it may.
@@ -50,6 +64,9 @@ class Findings:
     trusted: bool = False
     observed_seconds: float = 0.0
     gate: GateAnswer | None = None
+    report: GateReport | None = None
+    heard_share: float | None = None
+    own: Sequence[OwnWord] = ()
     finding: Finding | None = None
     late_seconds: float = 0.0
     late_limit_seconds: float = 30.0
@@ -73,6 +90,32 @@ def decide(found: Findings, policy: Policy) -> Decided:
     """Return verdict, decision, reason and sentence for what was found, by this policy."""
     decided = _cannot_say(found) or _harm(found, policy) or _waiting(found, policy) or _health(found)
     return decided._replace(sentence=decided.sentence + _incomplete(found))
+
+
+def decide_parts(found: Findings, decided: Decided, policy: Policy) -> list[ScopedDecision]:
+    """Return the tenants in which the rollout is killed while the whole is only held, by what `decide` said of it.
+
+    A tenant is decided on by its own devices alone, so it can hurt nobody but itself. Where the whole is not held for
+    its crashes (Cordon can't say, a rival is to blame, or nobody's crashes suffice), nor is any part.
+    """
+    held = decided.decision is DecisionWord.HOLD and decided.reason in _HELD_BY_CRASHES
+    if not held or policy.tenants_least <= 1:
+        return []
+    needed = found.evidence.log10_needed_to_kill + _LOG10_GROUPS
+    return [
+        ScopedDecision(
+            scope=Scope(tenant=hashed_tenant(word.tenant)),
+            decision=DecisionWord.KILL,
+            reason=Reason.KILL_EVIDENCE,
+            sentence=(
+                f"evidence {_power(word.log_evidence_max / _LN10)} >= {_power(needed)} needed to kill within one tenant"
+                f": {word.crashes_exposed} exposed and {word.crashes_control} control crashes among its own devices"
+            ),
+            log10_evidence=word.log_evidence_max / _LN10,
+        )
+        for word in found.own
+        if word.log_evidence_max / _LN10 >= needed and word.crashes_exposed >= policy.devices_least
+    ]
 
 
 def _cannot_say(found: Findings) -> Decided | None:

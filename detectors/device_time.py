@@ -16,14 +16,16 @@ from detectors.counts import CohortCounts
 from detectors.exposure import ExposureBound
 from detectors.gate import AgeNeed, Gate, GateAnswer, GateState
 from detectors.gate_cell import HarmBound
+from detectors.gate_report import report_of
 from detectors.policy import Policy
+from detectors.verdict import GateReport
 
 _MINUTE_MS: Final = 60_000
 _DAY_MS: Final = 86_400_000.0
 # Time between two looks beyond which nobody knows whether the devices were there: no device-time for health.
 _SURE_MS_MAX: Final = 120_000
 # Of the margin cells that hold the gate shut, so many are told with what they still need.
-_PLANNED_MAX: Final = 5
+_PLANNED_MAX: Final = 16
 
 
 class DeviceTimeState(msgspec.Struct, kw_only=True):
@@ -61,6 +63,7 @@ class DeviceTime:
         self._crashes: dict[int, list[int]] = {}
         self._seconds: dict[int, list[float]] = {}
         self._answer: tuple[int, GateAnswer] | None = None
+        self._report: tuple[GateAnswer, GateReport] | None = None
 
     def window(self, at_ms: int) -> int:
         """Return the rollout's age window at an event time."""
@@ -129,8 +132,14 @@ class DeviceTime:
                 leave_one_out=leave_one_out,
                 plan_most=_PLANNED_MAX,
             )
-            self._answer = minute, answer
+            self._answer = minute, msgspec.structs.replace(answer, ring=bound.next_ring(at_ms) or "")
         return self._answer[1]
+
+    def report(self, answer: GateAnswer) -> GateReport:
+        """Return what a verdict says of the gate's answer; made once for each."""
+        if self._report is None or self._report[0] is not answer:
+            self._report = answer, report_of(answer)
+        return self._report[1]
 
     def snapshot(self) -> DeviceTimeState:
         """Return the state; `load` of it goes on bit for bit."""

@@ -16,6 +16,7 @@ from detectors.delay import DelayCorrection, DelayCorrectionState, DelayHistory,
 from detectors.interval import Interval, RatioEstimate, RatioState
 from detectors.margins import MarginEvents, MarginRatios, MarginRatiosState
 from detectors.novelty import KnownSignatures, Novelty, NoveltyState
+from detectors.own import OwnEvidence, OwnState
 from detectors.ratio_bounds import RatioBounds, RatioBoundsState
 from detectors.sequential import Floats, RateRatio, RateRatioState
 from detectors.tenants import NOBODY, Flags, Numbers
@@ -28,6 +29,7 @@ class Crashes(NamedTuple):
     Attributes:
         exposed: shape (n,).
         group: tenant groups, shape (n,).
+        tenants: hashes of the tenants, shape (n,).
         shares: exposed shares at risk at each.
         margins: the margins each device belongs to.
         signatures: version-free signatures.
@@ -38,6 +40,7 @@ class Crashes(NamedTuple):
 
     exposed: Flags
     group: Numbers
+    tenants: Numbers
     shares: Shares
     margins: Sequence[tuple[str, ...]]
     signatures: Sequence[str]
@@ -71,6 +74,7 @@ def batch_of(chosen: Sequence[Scored], shares: Shares, known: KnownSignatures, o
     return Crashes(
         exposed=np.array([one.exposed for one in chosen], dtype=bool),
         group=np.array([one.crash.group for one in chosen], dtype=np.int64),
+        tenants=np.array([one.crash.tenant for one in chosen], dtype=np.int64),
         shares=shares,
         margins=[one.margins for one in chosen],
         signatures=[one.crash.signature for one in chosen],
@@ -93,6 +97,7 @@ class CrashEvidenceState(msgspec.Struct, kw_only=True):
     delay: DelayCorrectionState
     upper: RatioState
     known: RatioState
+    own: OwnState | None = None
 
 
 class CrashEvidence:
@@ -104,6 +109,7 @@ class CrashEvidence:
         novelty: the same of new signatures.
         marginal: the raw rate ratio over cells that rivals don't split: what the crashes look like, taken alone.
         telling: crashes that could tell the rollout from its rivals.
+        own: each tenant's evidence against his own controls.
     """
 
     def __init__(self, tolerated_ratio: float, floor: float, hold_ratio: float) -> None:
@@ -113,6 +119,7 @@ class CrashEvidence:
         self.marginal = RateRatio(tolerated_ratio)
         self.marginal_bounds, self.own_bounds = RatioBounds(), RatioBounds()
         self.telling = 0
+        self.own = OwnEvidence(tolerated_ratio)
         self._delay = DelayCorrection()
         self._upper, self._known = RatioEstimate(), RatioEstimate()
         self._interval: tuple[int, Interval, Interval] | None = None
@@ -137,6 +144,7 @@ class CrashEvidence:
         early = self.early.update(x, upper, crashes.group, margins)[:, NOBODY]
         novel = self.novelty.update(x, upper, crashes.group, crashes.new, crashes.signatures)
         self.marginal.update(x, marginal)
+        self.own.update(x, corrected(shares.own, factor), crashes.group, crashes.tenants)
         # What was known of a share may exceed its corrected bound by nothing: the factor is never below 1.
         low, own = np.minimum(shares.known, marginal), np.minimum(shares.known, upper[:, NOBODY])
         self.marginal_bounds.update(x, marginal, low)
@@ -182,6 +190,7 @@ class CrashEvidence:
             delay=self._delay.snapshot(),
             upper=self._upper.snapshot(),
             known=self._known.snapshot(),
+            own=self.own.snapshot(),
         )
 
     @classmethod
@@ -195,6 +204,8 @@ class CrashEvidence:
         evidence.marginal_bounds = RatioBounds.restore(state.marginal_bounds)
         evidence.own_bounds = RatioBounds.restore(state.own_bounds)
         evidence.telling = state.telling
+        if state.own is not None:
+            evidence.own = OwnEvidence.restore(state.own, state.rate.pooled.tolerated_ratio)
         evidence._delay = DelayCorrection.restore(state.delay)
         evidence._upper, evidence._known = RatioEstimate.restore(state.upper), RatioEstimate.restore(state.known)
         return evidence

@@ -109,6 +109,10 @@ class ExposureBound:
         ]
         return min(waiting)[2] if waiting else None
 
+    def ring_began(self, at_ms: int) -> bool:
+        """Tell whether the push to any declared ring had begun by then."""
+        return bool(self._starts) and self._starts[0] <= at_ms
+
     def latest_start_ms(self, at_ms: int) -> int:
         """Return when the push to the latest ring started by `at_ms` began; the rollout's origin without rings."""
         started = [start for start in self._starts if start <= at_ms]

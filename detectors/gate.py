@@ -116,6 +116,7 @@ class GateAnswer(msgspec.Struct, frozen=True, kw_only=True):
         cells: every cell that was asked for, in the order of asking.
         age_lacking: what the update has not been through yet, as phrases with their numbers.
         cells_refused: margin cells that were not kept because there were too many.
+        ring: the declared ring whose cells they are; empty where it is everybody who is not exposed yet.
     """
 
     passed: bool
@@ -123,6 +124,7 @@ class GateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     cells: list[CellAnswer]
     age_lacking: list[str]
     cells_refused: int = 0
+    ring: str = ""
 
     @property
     def holding(self) -> list[CellAnswer]:

@@ -105,11 +105,15 @@ class MarginCounts:
         fleet = self._fields.get(margin.partition("=")[0])
         if sums is None or fleet is None or not any(sums[0]):
             return np.ones(ROWS)
-        exposed, control = (_without(one) for one in sums)
-        all_exposed, all_control = (_without(one) + 0.5 for one in fleet)
-        sure = np.maximum(exposed - 2.0 * np.sqrt(exposed), 0.0)
-        factor: Floats = sure * all_control / ((control + 0.5) * all_exposed) / _TOLERANCE
-        return np.maximum(factor, 1.0)
+        return _enriched(*(_without(one) for one in (*sums, *fleet)))
+
+    def enrichment_within(self, margin: str, group: int) -> float:
+        """Return the same among the devices of one tenant group."""
+        sums = self._sums.get(margin)
+        fleet = self._fields.get(margin.partition("=")[0])
+        if sums is None or fleet is None or not sums[0][group]:
+            return 1.0
+        return float(_enriched(*(np.array(one[group], dtype=np.float64) for one in (*sums, *fleet))))
 
     def snapshot(self) -> MarginCountsState:
         """Return the state; `restore` of it goes on alike."""
@@ -132,6 +136,12 @@ class MarginCounts:
 
 def _zeros() -> _Sums:
     return [0] * GROUPS, [0] * GROUPS
+
+
+def _enriched(exposed: Floats, control: Floats, all_exposed: Floats, all_control: Floats) -> Floats:
+    sure = np.maximum(exposed - 2.0 * np.sqrt(exposed), 0.0)
+    factor: Floats = sure * (all_control + 0.5) / ((control + 0.5) * (all_exposed + 0.5)) / _TOLERANCE
+    return np.maximum(factor, 1.0)
 
 
 def _without(counts: list[int]) -> Floats:

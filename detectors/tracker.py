@@ -20,6 +20,8 @@ from detectors.decide import Findings
 from detectors.device_time import DeviceTime
 from detectors.evidence import CrashEvidence, Scored, batch_of
 from detectors.exposure import ExposureBound
+from detectors.gate_report import holding_of
+from detectors.heard import share_heard
 from detectors.history import CELLS_MAX
 from detectors.latch import Latch, Parts
 from detectors.policy import Policy
@@ -141,6 +143,7 @@ class Tracker:
             seconds = {group: devices * elapsed for group, devices in upper.items()}
             self._baseline.add(self._time.window(at_ms), scored, seconds, frozen=shock)
         for step, window in items:
+            self._crashes.own.owned(step.partition, window.owners)
             if window.heard and self.bound.bounded and self.counts.synced[step.partition]:
                 self._strata.add(step.partition, step.watermark_ms, window.heard)
         if self._score_silence(at_ms) or (scored and self._baseline.can_hold):
@@ -266,10 +269,7 @@ class Tracker:
         )
         evidence = self._evidence(parts)
         evidence.gate = answer.sentence
-        evidence.gate_holding = [
-            (one.name, one.share, one.log10_evidence, one.device_days, one.device_days_needed)
-            for one in sorted(answer.holding, key=lambda cell: (-cell.share, cell.name))[:5]
-        ]
+        evidence.gate_holding = holding_of(answer)
         return Findings(
             evidence=evidence,
             log10_hold=float(self._latch.hold(parts)) / _LN10,
@@ -280,6 +280,9 @@ class Tracker:
             trusted=not self._trusted.isdisjoint(self.tally.tenants),
             observed_seconds=max(0, situation.at_ms - started_ms) / 1000.0,
             gate=answer,
+            report=self._time.report(answer) if self.bound.ring_began(situation.at_ms) else None,
+            heard_share=share_heard(self.counts, self.tally.exposed),
+            own=self._crashes.own.words(self.counts.live),
             finding=self.finding,
             late_seconds=situation.late_seconds,
             late_limit_seconds=situation.late_limit_seconds,

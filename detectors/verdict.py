@@ -250,8 +250,8 @@ class Verdict(msgspec.Struct, kw_only=True):
         steps: the watermark of each device partition that this verdict has seen.
         scoped: parts of the rollout that are decided on by themselves, stricter than the whole.
         gate: whether the next ring may follow; null while no ring has started or none is declared.
-        heard_share: of the devices exposed, which part was heard from lately or is known to have crashed; null where
-            nobody is exposed yet. A lease is renewed only while it is large enough.
+        heard_share: of the devices exposed, which part was heard from lately (within a quarter of an hour) or is known
+            to have crashed; null where fewer than 20 are exposed. A lease is renewed only while it is large enough.
     """
 
     # A verdict of another schema is refused by its reader, never half understood.

@@ -216,7 +216,7 @@ def crashes_of(rng: np.random.Generator, world: Fleet, shake: Shake, share_least
     order = np.argsort(arrives)
     order = order[arrives[order] <= HOURS]
     who, at, exposed, arrives = who[order], at[order], exposed[order], arrives[order]
-    upper, own = np.empty((len(who), ROWS)), np.empty(len(who))
+    upper, own, within = np.empty((len(who), ROWS)), np.empty(len(who)), np.empty(len(who))
     margins: list[tuple[str, ...]] = [()] * len(who)
     for base in np.unique(world.base[who]).tolist():
         places = np.flatnonzero(world.base[who] == base)
@@ -225,6 +225,9 @@ def crashes_of(rng: np.random.Generator, world: Fleet, shake: Shake, share_least
         same = bands == band[:, None]
         rows = _without(world.group[mine])
         e, c = (known * same) @ rows, (control * same) @ rows
+        e_own, c_own = (one[:, NOBODY] - one[np.arange(len(places)), world.group[who[places]]] for one in (e, c))
+        e_own, c_own = np.maximum(e_own, exposed[places]), np.maximum(c_own, ~exposed[places])
+        within[places] = np.maximum(e_own / (e_own + c_own), share_least)
         e, c = np.maximum(e, exposed[places, None]), np.maximum(c, ~exposed[places, None])
         upper[places] = np.maximum(e / (e + c), share_least)
         own[places] = (e / (e + c))[:, NOBODY]
@@ -240,7 +243,8 @@ def crashes_of(rng: np.random.Generator, world: Fleet, shake: Shake, share_least
         Crashes(
             exposed=exposed,
             group=world.group[who],
-            shares=Shares(upper, own, own, upper[:, NOBODY]),
+            tenants=world.group[who],
+            shares=Shares(upper, own, own, within, upper[:, NOBODY]),
             margins=margins,
             signatures=(texts := [f"m{i}.sys|0xd1" for i in np.minimum(rng.geometric(0.15, len(who)), 40).tolist()]),
             new=_new(rng, texts),

@@ -44,7 +44,8 @@ def told(exposed: Flags, group: Numbers, share: Floats) -> Crashes:
     return Crashes(
         exposed=exposed,
         group=group,
-        shares=Shares(upper, upper[:, NOBODY], upper[:, NOBODY], upper[:, NOBODY]),
+        tenants=group,
+        shares=Shares(upper, upper[:, NOBODY], upper[:, NOBODY], upper[:, NOBODY], upper[:, NOBODY]),
         margins=[(f"model={number % _MARGINS}",) for number in range(n)],
         signatures=["bad.sys|0x50"] * n,
         new=np.ones((n, ROWS), dtype=bool),
