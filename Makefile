@@ -15,7 +15,7 @@ ARGS ?=
 # Test processes side by side: most tests wait for processes, brokers and disks. 0 runs all in one.
 JOBS ?= 3
 
-.PHONY: help setup deps-system check test chaos demo backtest kafka bench bench-detectors bench-distributed docs figures lock clean
+.PHONY: help setup deps-system check test chaos demo backtest kafka bench bench-detectors bench-distributed docs dashboards figures lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,9 @@ bench-distributed: setup ## Measure the distributed way on a local Kafka, write 
 
 docs: setup ## Write the generated documentation again
 	@$(BIN)/python -m deploy.docs
+
+dashboards: setup ## Write the Grafana boards' JSON again
+	@$(BIN)/python -m dashboards.grafana
 
 figures: setup ## Draw the figures of the detectors' README again, from seeded runs (ten seconds)
 	@$(BIN)/python -m deploy.docs.figures $(ARGS)

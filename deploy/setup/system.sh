@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that set-up and tests need. Does nothing, quickly, where all is there already.
 # The embedded Cordon needs none besides Python's own venv; the tests of the distributed one run a Kafka broker (Java,
-# Maven) and read it with a consumer of another make (kcat).
+# Maven) and read it with a consumer of another make (kcat); those of the boards run a Prometheus.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -19,6 +19,7 @@ if [ "${java_major:-0}" -lt 17 ]; then
 fi
 command -v mvn >/dev/null 2>&1 || missing+=(maven)
 command -v kcat >/dev/null 2>&1 || missing+=(kcat)
+command -v prometheus >/dev/null 2>&1 || missing+=(prometheus)
 
 if [ "${#missing[@]}" -eq 0 ]; then
   echo "system packages: nothing to install"

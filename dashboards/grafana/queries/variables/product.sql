@@ -1,0 +1,2 @@
+-- Products that a rollout is known of.
+SELECT DISTINCT product FROM rollouts ORDER BY product

@@ -1,0 +1,108 @@
+"""An incident that has gone through an embedded Cordon with a store, which is left running to be looked at.
+
+For whatever shows things to people: boards, console, report. What is shown is held to the truth that the replay's fleet
+knows, so the truth comes along.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from deploy.embedded import running
+from deploy.embedded.process import RunningEmbedded
+from deploy.replay.remote import connected, fetch_keys
+from deploy.replay.result import ReplayResult
+from detectors.backtest.library import parse
+from detectors.backtest.scenario import Scenario
+from ingest.settings import Settings
+from support.incident import DEVICES, ROLES
+
+LANE = "replay"
+STORED_SECONDS_MAX = 120.0
+# Ten minutes instead of three hours, and enough crashes of other causes for something to compare with.
+_SHORT = (
+    ("duration_seconds = 11400", "duration_seconds = 660"),
+    ("warm_up_seconds = 1800", "warm_up_seconds = 180"),
+    ("check_in_seconds = 300", "check_in_seconds = 60"),
+    ("starts_after_seconds = 0, over_seconds = 600", "starts_after_seconds = 0, over_seconds = 60"),
+    ("starts_after_seconds = 1800, over_seconds = 1200", "starts_after_seconds = 90, over_seconds = 120"),
+    ("starts_after_seconds = 4200, over_seconds = 4680", "starts_after_seconds = 240, over_seconds = 240"),
+    ("crashes_per_device_day = 0.007", "crashes_per_device_day = 1.0"),
+    ("report_share = 0.03", "report_share = 0.5"),
+)
+
+
+def ringed_incident() -> Scenario:
+    """Return july-19 with rings, in ten minutes."""
+    text = (resources.files("detectors.backtest") / "scenarios" / "july-19-rings.toml").read_text()
+    for old, new in _SHORT:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return parse(text, "short-rings")
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The incident after the fact.
+
+    Attributes:
+        cordon: still running.
+        result: what is true of the fleet, and what was decided.
+        scenario: what happened.
+    """
+
+    cordon: RunningEmbedded
+    result: ReplayResult
+    scenario: Scenario
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        """Return what the read-only endpoint answers to `sql`.
+
+        Raises:
+            AssertionError: it does not run.
+        """
+        answer = httpx2.post(
+            self.cordon.query_url, params={"database": f"cordon_{LANE}", "default_format": "JSON"}, content=sql.encode()
+        )
+        assert answer.status_code == 200, f"{answer.text}\n{sql}"
+        found: list[dict[str, Any]] = answer.json()["data"]
+        return found
+
+
+@contextmanager
+def watched_incident(folder: Path, *, devices: int = DEVICES, kill_switch: bool = True) -> Iterator[Watched]:
+    """Run the short july-19 with rings through an embedded Cordon, and leave that running while the block lasts."""
+    settings = Settings(
+        data_dir=str(folder), lane=LANE, linger_ms=0, device_partitions=2, reports_port=0, streams_port=0, query_port=0
+    )
+    with running(settings) as cordon:
+        scenario = ringed_incident()
+        with connected(
+            scenario,
+            reports_url=cordon.reports_url,
+            streams_url=cordon.streams_url,
+            token=cordon.token(*ROLES),
+            lane=LANE,
+            keys=fetch_keys(cordon.streams_url),
+            devices=devices,
+            kill_switch=kill_switch,
+        ) as replay:
+            result = replay.run()
+        _stored(cordon)
+        yield Watched(cordon, result, scenario)
+
+
+def _stored(cordon: RunningEmbedded) -> None:
+    """Wait until the store has all that the log has."""
+    sink, log = cordon.embedded.parts.sink, cordon.embedded.parts.log
+    assert sink is not None
+    deadline = time.monotonic() + STORED_SECONDS_MAX
+    while any(offset < log.bounds(source)[1] for source, offset in sink.flushed.items()):
+        assert time.monotonic() < deadline, "the store does not catch up"
+        time.sleep(0.05)
