@@ -133,6 +133,10 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     discovered_per_tenant_max: Annotated[int, _int("Undeclared rollouts a tenant may reveal a day.", 1, 10_000)] = 20
     stream_subscribers_max: Annotated[int, _int("Open event streams.", 1, 100_000)] = 4096
     stream_queue_max: Annotated[int, _int("Events a slow subscriber may be behind before it is cut.", 1, 100_000)] = 256
+    release_approvals: Annotated[
+        int, _int("Second persons that a release of a live kill needs; 0: one operator releases alone.", 0, 1)
+    ] = 1
+    mute_hours_max: Annotated[int, _int("How long a mute of the detector may last.", 1, 8784)] = 24
     lease_seconds: Annotated[
         int,
         _int("How long a `proceed` stays valid; it is renewed at a third of it, while Cordon sees.", 3, 3600),
@@ -155,6 +159,24 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
         int, _int("How long an event is posted again before it becomes a dead letter.", 60, 30 * 86_400)
     ] = 86_400
     webhook_subscriptions_max: Annotated[int, _int("Webhooks; 0 for none.", 0, 10_000)] = 2000
+    routes_file: Annotated[
+        str,
+        _text("Registry of vendors, modules and pagers (TOML), read again when it changes; empty: nobody is paged."),
+    ] = ""
+    links_base: Annotated[
+        str, _text("Address that links to console, boards and runbooks in pages begin with; empty for none.")
+    ] = ""
+    pager_calm_seconds: Annotated[
+        int, _int("How long the detector's all-clear must last before a page is resolved.", 0, 3600)
+    ] = 120
+    pager_update_seconds: Annotated[int, _int("At most one update of an open page in this time.", 1, 86_400)] = 300
+    pager_give_up_seconds: Annotated[
+        int, _int("How long a page is tried before it is kept for redelivery by hand.", 60, 30 * 86_400)
+    ] = 86_400
+    deadman_url: Annotated[
+        str, _text("Outside dead-man's switch that hears from Cordon while it sees; empty for none.")
+    ] = ""
+    deadman_seconds: Annotated[int, _int("How often the dead-man's switch hears from Cordon.", 1, 86_400)] = 60
     devices_max: Annotated[int, _int("Devices the fleet's state may hold.", 1000, 100_000_000)] = 20_000_000
     snapshot_seconds: Annotated[int, _int("Time for one round of fleet chunks.", 1, 3600)] = 60
     newest_schemas: Annotated[

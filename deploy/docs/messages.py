@@ -19,6 +19,7 @@ from ingest.rollouts import Rollout
 from ingest.windows import Step
 from signals.delivery.webhooks.words import DeadDelivery, DeliveryPlace, Subscription
 from signals.events import CloudEvent, Command, Envelope, SwitchPlace, SwitchRecord
+from signals.pagers.records import PageAttempt, PageCase, PageOrder, PagePlace
 
 JSON = "application/json"
 MSGPACK = "application/vnd.msgpack"
@@ -79,6 +80,9 @@ CHANNELS: dict[str, Channel] = {
     "audit": Channel((), (), ()),
     "subscriptions": Channel(_of(Subscription), ("signals",), ("signals",)),
     "deliveries": Channel(_of(DeliveryPlace, DeadDelivery), ("signals",), ("signals",)),
+    "pages": Channel(_of(PageCase, PagePlace), ("signals",), ("signals",)),
+    "pagings": Channel(_of(PageAttempt), ("signals",), ("signals", "store")),
+    "pageorders": Channel(_of(PageOrder), ("signals",), ("signals",)),
     "fences": Channel(_of(Claim), ("grouping", "detection", "alerts", "signals", "store"), ()),
     "progress": Channel(
         _of(OwnerWord),

@@ -24,6 +24,7 @@ SHARDING_KEYS: Final[dict[str, str]] = {
     "verdicts": _BY_PARTITION,
     "alerts": _BY_PARTITION,
     "killswitch": _BY_PARTITION,
+    "pagings": _BY_PARTITION,
     "rollouts": _BY_PARTITION,
 }
 _TABLE = re.compile(r"^(?:CREATE TABLE(?: IF NOT EXISTS)?|ALTER TABLE) \$\{local\}(\w+)")

@@ -37,6 +37,7 @@ _crash_report_decoder = msgspec.json.Decoder(wire.Bsod | wire.BootLoop)
 _frames_decoder = msgspec.json.Decoder(list[Frame])
 _verdict_decoder = msgspec.json.Decoder(wire.Verdict)
 _rollout_decoder = msgspec.json.Decoder(wire.Rollout)
+_paging_decoder = msgspec.json.Decoder(wire.Paging)
 _alert_decoder = msgspec.json.Decoder(wire.Alert)
 _envelope_decoder = msgspec.json.Decoder(wire.Envelope)
 _event_decoder = msgspec.json.Decoder(wire.CloudEvent)
@@ -196,6 +197,19 @@ def decode_rollout(record: Record, source: TopicPartition, first: int, block: Bl
     block.add("rollouts", [row])
 
 
+def decode_paging(record: Record, source: TopicPartition, first: int, block: Block) -> None:
+    """Keep an attempt to page: what was sent over which route, when, and the answer."""
+    del first
+    assert record.value is not None
+    p = _paging_decoder.decode(record.value)
+    row = (
+        p.rollout, p.owner, p.route, p.channel, p.key, p.step, p.level, p.sequence, p.attempt, p.at_ms, p.seconds,
+        p.answered, p.status, p.answer, p.headline, record.value.decode(), source.partition, record.offset,
+        record.appended_at_ms,
+    )  # fmt: skip
+    block.add("pagings", [row])
+
+
 def decode_into(decode: Decode, record: Record, source: TopicPartition, first: int, block: Block) -> None:
     """Decode one record into the block; a record that cannot be used becomes a dead letter, a tombstone nothing."""
     if record.value is None:
@@ -214,5 +228,6 @@ def decoders() -> dict[str, Decode]:
         "rollouts": decode_rollout,
         "verdicts": decode_verdict,
         "alerts": decode_alert,
+        "pagings": decode_paging,
         "killswitch": decode_killswitch,
     }

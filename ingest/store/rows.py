@@ -37,6 +37,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "sentence", "name", "watermark", "decided_at", "lane", "dry_run", "command_id", "policy", "log10_evidence",
         "key_ids", "envelope", "partition", "log_offset", "logged_at",
     ),
+    "pagings": (
+        "rollout", "owner", "route", "channel", "key", "step", "level", "sequence", "attempt", "at", "seconds",
+        "answered", "status", "answer", "headline", "json", "partition", "log_offset", "logged_at",
+    ),
     "rollouts": (
         "rollout", "vendor", "product", "update_kind", "version", "origin", "bound", "rings", "pushed_devices",
         "declared_by", "discovered_by", "closed", "json", "partition", "log_offset", "logged_at",

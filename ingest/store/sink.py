@@ -27,7 +27,7 @@ from ingest.topics import TOPICS, Topics
 
 GROUP = "store"
 # In this order of reading: crashes before the flood of check-ins.
-WORDS = ("crashes", "killswitch", "verdicts", "alerts", "rollouts", "activity")
+WORDS = ("crashes", "killswitch", "verdicts", "alerts", "pagings", "rollouts", "activity")
 # How often an idle sink that is fed asks the log for what was not pushed.
 LOOK_SECONDS = 5.0
 _logger = logging.getLogger(__name__)

@@ -243,3 +243,23 @@ class Rollout(msgspec.Struct, kw_only=True):
     declared_by: str = ""
     discovered_by: str = ""
     closed: bool = False
+
+
+class Paging(msgspec.Struct, kw_only=True):
+    """A record of the pagings topic: one attempt to page."""
+
+    rollout: str
+    owner: str
+    route: str
+    channel: str
+    key: str
+    step: str
+    level: str
+    sequence: Count
+    attempt: Count
+    at_ms: TimeOrZero
+    seconds: float
+    answered: str
+    status: Count = 0
+    answer: str = ""
+    headline: str = ""

@@ -1,0 +1,199 @@
+"""What a kill-switch event or a verdict makes of a rollout's case: who is told, and how loud. Pure.
+
+Between the outbox, which has the inputs, and `incident`, which has the deliveries. Invariants: nobody is told but the
+owner of the rollout, and owners of modules that take part in a share of the crashes; a dry run pages nobody, a drill
+only over routes that ask for it; and what Cordon itself is to blame for goes to whoever runs Cordon.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec.structs import replace
+
+from detectors.drill import is_drill
+from detectors.verdict import DecisionWord, Evidence, Reason
+from signals.events import Switch, SwitchState
+from signals.pagers import incident as incidents
+from signals.pagers.content import modules_of
+from signals.pagers.incident import Terms
+from signals.pagers.records import Delivery, Incident, Mute, Page, PageCase, Task
+from signals.pagers.registry import DEFAULT_OWNER, Registry
+from signals.pagers.words import ChannelKind, Level, Role, Step
+
+CO_VICTIM_SHARE: Final = 0.2
+CO_VICTIMS_MAX: Final = 3
+# Held for want of sight, not of health: no vendor can do anything about it.
+BLIND_REASONS: Final = frozenset(
+    {
+        Reason.NO_TELEMETRY.value,
+        Reason.ACTIVITY_LATE.value,
+        Reason.NO_EXPOSURE_BOUND.value,
+        Reason.DETECTOR_FAILED.value,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the outbox goes by at one moment.
+
+    Attributes:
+        registry: in force.
+        mutes: that stand.
+        calm_ms: how long a fall in loudness must last.
+        update_ms: at most one update a route in this time.
+    """
+
+    registry: Registry
+    mutes: Sequence[Mute]
+    calm_ms: int
+    update_ms: int
+
+
+def level_of(switch: Switch) -> Level | None:
+    """Return how loud an event is, the strictest of the whole and its parts; None where it binds nobody."""
+    if switch.dry_run:
+        return None
+    if switch.decision is DecisionWord.KILL:
+        return Level.CRITICAL
+    if switch.decision is DecisionWord.HOLD:
+        return Level.HIGH
+    whole = switch.whole or switch.state
+    return Level.CHAT if whole is SwitchState.WATCHING else Level.NONE
+
+
+def blind(switch: Switch) -> bool:
+    """Tell whether an event holds a rollout because Cordon can't see."""
+    return switch.cause == "detector" and switch.decision is DecisionWord.HOLD and switch.reason in BLIND_REASONS
+
+
+def terms_of(rules: Rules, case: PageCase, owner: str, now_ms: int) -> Terms:
+    """Return what holds for telling one owner of one rollout now."""
+    registry = rules.registry
+    drill = is_drill(case.vendor, case.product)
+    routes = [
+        name
+        for name in registry.routes_of(owner)
+        if not drill or (name in registry.routes and registry.routes[name].drills)
+    ]
+    return Terms(
+        routes=routes,
+        threshold=lambda name: registry.routes[name].threshold if name in registry.routes else Level.CHAT,
+        updates=lambda name: _updates(registry, name),
+        muted=lambda name, level: _muted(rules, case, owner, name, level, now_ms),
+        calm_ms=rules.calm_ms,
+        update_ms=rules.update_ms,
+    )
+
+
+def _updates(registry: Registry, name: str) -> bool:
+    route = registry.routes.get(name)
+    chats = (ChannelKind.SLACK, ChannelKind.TEAMS, ChannelKind.EMAIL)
+    return route is not None and route.updates and route.channel not in chats
+
+
+def _muted(rules: Rules, case: PageCase, owner: str, name: str, level: Level, now_ms: int) -> bool:
+    if rules.registry.window(owner, name, level, now_ms) is not None:
+        return True
+    return any(
+        now_ms < mute.until_ms
+        and (mute.kills or level is not Level.CRITICAL)
+        and (mute.rollout == case.rollout or bool(mute.vendor and mute.vendor == owner))
+        for mute in rules.mutes
+    )
+
+
+def with_level(
+    case: PageCase, page: Page, evidence: Evidence | None, rules: Rules, now_ms: int, *, at_once: bool, resolved_by: str
+) -> PageCase:
+    """Tell everybody concerned that the rollout is as loud as `case.level` now.
+
+    Args:
+        case: with its new level, and whether it is blind.
+        page: the owner's content.
+        evidence: the numbers, for other modules' owners; None where a person decided.
+        rules: in force.
+        now_ms: the clock.
+        at_once: a person said so.
+        resolved_by: what ended it, should it be over.
+    """
+    level = Level.NONE if case.blind else case.level
+    owner = rules.registry.owner_of_rollout(case.vendor, case.product).owner
+    if level is Level.CHAT:
+        level = rules.registry.watching_of(owner)
+    known = {one.owner: one for one in case.incidents}
+    others = _co_victims(case, evidence, rules.registry, owner) if level is not Level.NONE else {}
+    for name in dict.fromkeys((owner, *others, *known)):
+        before = known.get(name)
+        if name == owner:
+            role, loud, said = _role(owner), level, page
+        else:
+            module = others.get(name) or (before.page.module if before and before.page else "")
+            stays = before is not None and before.target is not Level.NONE and level is not Level.NONE
+            concerned = name in others or stays
+            loud = rules.registry.co_victim_of(name, level) if concerned else Level.NONE
+            role, said = Role.CO_VICTIM, replace(page, module=module)
+        if before is None and loud is Level.NONE:
+            continue
+        said = replace(said, level=loud, role=role, resolved_by=resolved_by if loud is Level.NONE else "")
+        found = before or Incident(owner=name, role=role)
+        known[name] = incidents.tell(found, loud, said, now_ms, terms_of(rules, case, name, now_ms), at_once=at_once)
+    return replace(case, incidents=list(known.values()))
+
+
+def _role(owner: str) -> Role:
+    return Role.OPERATOR if owner == DEFAULT_OWNER else Role.OWNER
+
+
+def _co_victims(case: PageCase, evidence: Evidence | None, registry: Registry, owner: str) -> Mapping[str, str]:
+    """Return other owners and their modules where these are where devices on the update crash; the worst few."""
+    if evidence is None or is_drill(case.vendor, case.product):
+        return {}
+    shares: dict[str, tuple[float, str]] = {}
+    for module, share in modules_of(evidence).items():
+        name = registry.owner_of_module(module).owner
+        if name in (owner, DEFAULT_OWNER):
+            continue
+        total, worst = shares.get(name, (0.0, module))
+        shares[name] = (total + share, worst)
+    loud = [(share, name, module) for name, (share, module) in shares.items() if share >= CO_VICTIM_SHARE]
+    return {name: module for _, name, module in sorted(loud, reverse=True)[:CO_VICTIMS_MAX]}
+
+
+def settled(case: PageCase, rules: Rules, now_ms: int, give_up_ms: int) -> PageCase:
+    """Let time take effect on every incident: calm, mutes that ended, updates due, escalation, giving up."""
+    changed = [_settled(one, case, rules, now_ms, give_up_ms) for one in case.incidents]
+    return case if changed == case.incidents else replace(case, incidents=changed)
+
+
+def _settled(one: Incident, case: PageCase, rules: Rules, now_ms: int, give_up_ms: int) -> Incident:
+    one = incidents.settle(one, now_ms, terms_of(rules, case, one.owner, now_ms))
+    for delivery in one.deliveries:
+        route = rules.registry.routes.get(delivery.route)
+        wait_ms = 0 if route is None else route.escalate_seconds * 1000
+        if incidents.overdue(delivery, now_ms, wait_ms):
+            one = incidents.escalate(one, delivery.route, rules.registry.fallbacks_of(delivery.route), now_ms)
+        one = incidents.give_up(one, delivery.route, now_ms, give_up_ms)
+    return one
+
+
+def with_change(case: PageCase, page: Page, registry: Registry, now_ms: int) -> PageCase:
+    """Tell the owner's routes that ask for it that a ring has started; kept in an incident that is never loud."""
+    owner = registry.owner_of_rollout(case.vendor, case.product).owner
+    names = [name for name in registry.routes_of(owner) if registry.routes[name].changes]
+    if not names:
+        return case
+    known = {one.owner: one for one in case.incidents}
+    found = known.get(owner, Incident(owner=owner, role=_role(owner)))
+    deliveries = {one.route: one for one in found.deliveries}
+    for name in names:
+        before = deliveries.get(name, Delivery(route=name))
+        if len(before.tasks) >= incidents.TASKS_MAX:
+            continue
+        sequence = before.sequence + 1
+        task = Task(sequence=sequence, step=Step.CHANGE, level=Level.NONE, episode=before.episode, since_ms=now_ms,
+                    page=page)  # fmt: skip
+        deliveries[name] = replace(before, tasks=[*before.tasks, task], sequence=sequence)
+    known[owner] = replace(found, deliveries=list(deliveries.values()))
+    return replace(case, incidents=list(known.values()))

@@ -1,0 +1,1 @@
+"""What speaks to vendors: one channel a file, all behind `interface.Channel`."""
