@@ -13,6 +13,7 @@ FIRST_TOKENS = (
     ("agents", ("*",), ("report",)),
     ("rollouts", ("*",), ("rollout",)),
     ("operator", ("*",), ("operator",)),
+    ("approver", ("*",), ("approver",)),
 )
 # A setting is wrong, and starting again won't help (EX_CONFIG).
 CONFIGURATION_CODE = 78

@@ -41,6 +41,7 @@ from signals.delivery.app import streams_app
 from signals.delivery.service import StreamService
 from signals.delivery.webhooks.service import WebhookService
 from signals.killswitch.keys import KeyFiles
+from signals.killswitch.people import Rules
 from signals.killswitch.stage import SignalsStage
 
 
@@ -99,7 +100,7 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         queue_max=settings.stream_queue_max,
     )
     webhooks, _ = webhook_service(settings, log, topics, wall, metrics, lambda: (0,))
-    signals = SignalsStage(log, topics, 0, signer, keys.public(), wall, metrics)
+    signals = SignalsStage(log, topics, 0, signer, keys.public(), wall, metrics, Rules.by(settings))
     pipeline = Pipeline(
         log,
         _grouping(settings, topics, log, wall, metrics),

@@ -20,6 +20,7 @@ from ingest.log.owner import Owner
 from ingest.metrics import Metrics
 from ingest.settings import Settings
 from ingest.topics import LIVE_LANE, Topics
+from signals.killswitch.people import Rules
 from signals.killswitch.signing import PublicKeys, Signer
 from signals.killswitch.stage import SignalsStage
 
@@ -54,7 +55,8 @@ class SignalsParts:
 def signals_share(parts: SignalsParts, number: int, on_end: OnEnd) -> KeyedShare:
     """Make the share of one keyed partition; nothing runs yet."""
     topics, clock = parts.topics, parts.clock
-    stage = SignalsStage(parts.log, topics, number, parts.signer, parts.trusted, clock, parts.metrics)
+    rules = Rules.by(parts.settings)
+    stage = SignalsStage(parts.log, topics, number, parts.signer, parts.trusted, clock, parts.metrics, rules)
     feed = Feed(parts.log, stage.inputs)
     name = f"{STAGE}/{number}"
     owner = Owner(feed, name, STAGE, stage, TopicPartition(topics.name("switches"), number), clock)

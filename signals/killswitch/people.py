@@ -12,6 +12,7 @@ import msgspec
 
 from detectors.scope import WHOLE
 from detectors.verdict import DecisionWord
+from ingest.settings import Settings
 from signals.events import Action, Command, Mode, PendingRelease, SwitchState
 from signals.killswitch.approvals import Approvals
 from signals.killswitch.machine import Transition, in_mode
@@ -41,6 +42,11 @@ class Rules:
 
     release_approvals: int = 1
     mute_hours_max: int = 24
+
+    @classmethod
+    def by(cls, settings: Settings) -> "Rules":
+        """Return what the settings say."""
+        return cls(settings.release_approvals, settings.mute_hours_max)
 
 
 @dataclass(frozen=True, slots=True)
