@@ -7,7 +7,8 @@ office at half past five or a liar's devices, is taken out of its minute; one in
 """
 
 import math
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -25,6 +26,10 @@ _SPARSE: Final = 8
 _RECENCY: Final = 4
 # Rows waiting, over all minutes: some hundred cells of 8 partitions for a quarter of an hour; more are dropped.
 _ROWS_MAX: Final = 200_000
+# Numbers of a row: exposed and control devices, and the silent of each.
+_WIDTH: Final = 4
+_NAMES_MAX: Final = 4096
+_Key = tuple[int, str, int]
 
 
 class DueMinute(NamedTuple):
@@ -68,12 +73,45 @@ class StrataState(msgspec.Struct, kw_only=True):
     rows: list[tuple[int, int, str, int, int, int, int, int]]
 
 
+class _Rows:
+    """Rows of one minute by partition, cell and tenant group: plain numbers in one array, for there are very many.
+
+    As a list each, those of ten thousand rollouts kept the garbage collector busy for seconds at a time.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[_Key, int] = {}
+        self._numbers = array("q")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, key: _Key) -> bool:
+        return key in self._places
+
+    def add(self, key: _Key, at: int, first: int, second: int) -> None:
+        """Add two numbers to a row, at its beginning or, with `at` 2, behind its sizes."""
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = len(self._numbers)
+            self._numbers.extend((0, 0, 0, 0))
+        self._numbers[place + at] += first
+        self._numbers[place + at + 1] += second
+
+    def items(self) -> Iterator[tuple[_Key, list[int]]]:
+        """Yield each row's four numbers by its key, in the order in which the keys were met."""
+        for key, place in self._places.items():
+            yield key, self._numbers[place : place + _WIDTH].tolist()
+
+
 class Strata:
     """Gathers one rollout's strata."""
 
     def __init__(self, silence_seconds: float) -> None:
         self._silence_ms = int(silence_seconds * 1000)
-        self._minutes: dict[int, dict[tuple[int, str, int], list[int]]] = {}
+        self._minutes: dict[int, _Rows] = {}
+        # One text for each cell, whichever record named it again.
+        self._names: dict[str, str] = {}
         self._rows = 0
         self._scored_to_ms = 0
         self.dropped = 0
@@ -83,23 +121,24 @@ class Strata:
         for row in rows:
             # Sizes are said when the minute ends, the silent when its overdue time has passed.
             overdue = watermark_ms >= row.minute_ms + max(self._silence_ms, _MINUTE_MS + 1)
-            minute = self._minutes.setdefault(row.minute_ms, {})
-            key = partition, row.cell, row.group
-            if row.minute_ms <= self._scored_to_ms or (key not in minute and self._rows >= _ROWS_MAX):
+            minute = self._minutes.get(row.minute_ms)
+            key = partition, self._named(row.cell), row.group
+            known = minute is not None and key in minute
+            if row.minute_ms <= self._scored_to_ms or (not known and self._rows >= _ROWS_MAX):
                 self.dropped += 1
-                if not minute:
-                    del self._minutes[row.minute_ms]
                 continue
-            if key not in minute:
-                self._rows += 1
-                minute[key] = [0, 0, 0, 0]
-            sums = minute[key]
+            if minute is None:
+                minute = self._minutes[row.minute_ms] = _Rows()
+            self._rows += not known
             if overdue:
-                sums[2] += row.silent_exposed
-                sums[3] += row.silent_control
+                minute.add(key, 2, row.silent_exposed, row.silent_control)
             else:
-                sums[0] += row.exposed
-                sums[1] += row.control
+                minute.add(key, 0, row.exposed, row.control)
+
+    def _named(self, cell: str) -> str:
+        if len(self._names) >= _NAMES_MAX:
+            self._names.clear()
+        return self._names.setdefault(cell, cell)
 
     def next_due_ms(self) -> int | None:
         """Return the event time at which the next minute can be scored; None without one."""
@@ -153,8 +192,11 @@ class Strata:
         """Build what `state` was taken from."""
         strata = cls(silence_seconds)
         strata._scored_to_ms, strata.dropped = state.scored_to_ms, state.dropped
-        for minute, partition, cell, group, *sums in state.rows:
-            strata._minutes.setdefault(minute, {})[partition, cell, group] = sums
+        for minute, partition, cell, group, exposed, control, *silent in state.rows:
+            rows = strata._minutes.setdefault(minute, _Rows())
+            key = partition, strata._named(cell), group
+            rows.add(key, 0, exposed, control)
+            rows.add(key, 2, *silent)
         strata._rows = len(state.rows)
         return strata
 
