@@ -61,10 +61,15 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Trouble:
-    """How the whole receiver fares: attempts in a row that nobody answered, and until when it is left alone."""
+    """How the whole receiver fares: attempts in a row that nobody answered, and until when it is left alone.
+
+    A pause that the receiver asked for stands apart: an event that was under way meanwhile and arrives ends the other
+    one only.
+    """
 
     failures: int = 0
     until_ms: int = 0
+    asked_until_ms: int = 0
     last: str = ""
 
 
@@ -131,6 +136,10 @@ class Lane:
         return len(self._by_offset) + len(self._missing)
 
     @property
+    def _pause_ms(self) -> int:
+        return max(self._trouble.until_ms, self._trouble.asked_until_ms)
+
+    @property
     def oldest_ms(self) -> int:
         """When the oldest undelivered event was appended; 0: there is none."""
         return min((waiting.event.appended_at_ms for waiting in self._by_offset.values()), default=0)
@@ -194,7 +203,7 @@ class Lane:
 
     def next(self, now_ms: int) -> PostedEvent | None:
         """Return the event to post now and count it as under way; None: nothing is due."""
-        if not self.active or self._trouble.until_ms > now_ms:
+        if not self.active or self._pause_ms > now_ms:
             return None
         if self.in_flight >= (1 if self._trouble.failures else IN_FLIGHT_MAX):
             return None
@@ -213,7 +222,7 @@ class Lane:
         heads = [queue[0].due_ms for queue in self._queues.values() if not queue[0].in_flight]
         if not self.active or not heads or self.in_flight >= (1 if self._trouble.failures else IN_FLIGHT_MAX):
             return None
-        return max(min(heads), self._trouble.until_ms)
+        return max(min(heads), self._pause_ms)
 
     def settle(self, offset: int, result: Result, now_ms: int, spread: float) -> None:
         """Take how an attempt ended.
@@ -320,9 +329,11 @@ class Lane:
         waiting.due_ms = now_ms + max(asked, backoff_ms(waiting.tries, spread))
         if result.word in _WHOLE_QUEUE:
             self._trouble.failures += 1
-            self._trouble.until_ms = now_ms + max(asked, backoff_ms(self._trouble.failures, spread))
+            self._trouble.until_ms = now_ms + backoff_ms(self._trouble.failures, spread)
+            if asked:
+                self._trouble.asked_until_ms = max(now_ms + asked, self._trouble.asked_until_ms)
             # The queue's own pause is enough: after it this event takes its turn with the others.
-            waiting.due_ms = self._trouble.until_ms
+            waiting.due_ms = self._pause_ms
         else:
             # Somebody is there: only this event waits.
             self._trouble.failures = self._trouble.until_ms = 0
