@@ -1,4 +1,4 @@
-"""How far the pipeline has come, for a replay that drives the clock."""
+"""How far the pipeline has come and whether it sees, for those that are made before it: gateway and kill switch."""
 
 import asyncio
 
@@ -6,6 +6,7 @@ from deploy.embedded.pipeline import Pipeline
 from ingest.gateway.refusal import RequestRefusedError
 from ingest.log.interface import Log, TopicPartition
 from ingest.outcome import Refusal
+from ingest.sight import Sight
 from ingest.topics import TOPICS, Topics
 
 WAIT_SECONDS_MAX = 600.0
@@ -41,6 +42,10 @@ class PipelineProgress:
     def reached_ms(self) -> int:
         """Everything received before this time has been through to the kill switch."""
         return 0 if self.pipeline is None else self.pipeline.reached_ms
+
+    def sight(self) -> Sight:
+        """Return whether the pipeline sees; before there is one, nothing is seen."""
+        return Sight(seeing=False) if self.pipeline is None else self.pipeline.sight()
 
     def killswitch_events(self) -> int:
         """Return how many kill-switch events this lane's log holds."""

@@ -8,7 +8,7 @@ says yes only if everything that the log held at a moment at most `within_second
 from collections.abc import Callable, Sequence
 
 from ingest.clock import Clock
-from ingest.log.interface import Log, LogUnavailableError, TopicPartition
+from ingest.log.interface import Log, LogUnavailableError, OffsetGoneError, TopicPartition
 
 
 class CatchUp:
@@ -33,7 +33,7 @@ class CatchUp:
         """
         self._log, self._sources, self._position, self._clock = log, tuple(sources), position, clock
         self._within_ms = int(within_seconds * 1000)
-        self._ends: dict[TopicPartition, int] = {}
+        self._bounds: dict[TopicPartition, tuple[int, int]] = {}
         self._ends_at_ms: int | None = None
         self._read_at_ms: int | None = None
 
@@ -42,11 +42,11 @@ class CatchUp:
         now_ms = self._clock.now_ms()
         try:
             if self._ends_at_ms is None and not self._within(now_ms, self._within_ms // 2):
-                self._ends = {source: self._log.bounds(source)[1] for source in self._sources}
+                self._bounds = {source: self._log.bounds(source) for source in self._sources}
                 self._ends_at_ms = now_ms
             if self._ends_at_ms is not None and all(self._reached(source) for source in self._sources):
                 self._read_at_ms, self._ends_at_ms = self._ends_at_ms, None
-        except LogUnavailableError:
+        except (LogUnavailableError, OffsetGoneError):
             # Whoever steps the stage meets the same and says so; here it only means that nothing is known.
             return False
         return self._within(now_ms, self._within_ms)
@@ -55,12 +55,13 @@ class CatchUp:
         return self._read_at_ms is not None and 0 <= now_ms - self._read_at_ms <= limit_ms
 
     def _reached(self, source: TopicPartition) -> bool:
-        end = self._ends[source]
-        if end <= self._position(source):
+        first, end = self._bounds[source]
+        position = max(first, self._position(source))
+        if end <= position:
             return True
         # Marks of transactions and what compaction took are offsets without a record: nobody will read them.
-        records = self._log.read(source, self._position(source), 1)
+        records = self._log.read(source, position, 1)
         if not records or records[0].offset >= end:
-            self._ends[source] = 0
+            self._bounds[source] = (first, first)
             return True
         return False

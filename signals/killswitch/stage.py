@@ -12,7 +12,7 @@ event, and the standing after that event has no such end.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from detectors.verdict import Verdict, verdict_decoder
 from ingest.clock import Clock
@@ -36,6 +36,7 @@ from signals.killswitch.approvals import Approvals
 from signals.killswitch.audit import AuditAction, AuditTrail
 from signals.killswitch.book import Names, RolloutBook
 from signals.killswitch.event import cloud_event
+from signals.killswitch.leasing import Granting, Leasing
 from signals.killswitch.machine import Transition, by_detector, by_time
 from signals.killswitch.people import Rules, ruling
 from signals.killswitch.place import PLACE_PREFIX, StagePlace
@@ -68,6 +69,9 @@ class SignalsStage:
         clock: Clock,
         metrics: Metrics,
         rules: Rules = DEFAULT_RULES,
+        *,
+        granting: Granting | None = None,
+        key_changes: Callable[[], Sequence[str]] = list,
     ) -> None:
         """Prepare; `restore` must come before `apply`.
 
@@ -81,6 +85,8 @@ class SignalsStage:
             clock: stamps `decided_ms`, and says when holds, mutes, dry runs and requests end.
             metrics: counts events, refused commands and broken glass.
             rules: who needs a second person, and how long a mute may last.
+            granting: on what terms leases are granted; None grants none.
+            key_changes: hands over what became of the signing keys, a sentence each, for the audit trail.
         """
         self._log, self._lane, self._topics = log, topics.lane, topics
         self._signer, self._trusted = signer, trusted
@@ -95,6 +101,10 @@ class SignalsStage:
         self._said = LatestVerdicts(log, self._verdicts)
         self._approvals = Approvals()
         self._audit = AuditTrail(TopicPartition(topics.name("audit"), partition))
+        self._key_changes = key_changes
+        self._leasing: Leasing | None = None
+        if granting is not None:
+            self._leasing = Leasing(log, topics, partition, self._place, self.inputs, signer, clock, metrics, granting)
         self._out: list[Entry] = []
         self._place_at_ms = 0
 
@@ -129,6 +139,8 @@ class SignalsStage:
         restored = {source: at for source in self.inputs if (at := self._place.next_of(source)) is not None}
         self._place.written = dict(restored)
         self._said.begin(restored.get(self._verdicts, 0))
+        if self._leasing is not None:
+            self._leasing.begin(restored.get(self._verdicts, 0))
         return restored
 
     def apply(self, source: TopicPartition, records: Sequence[Record]) -> None:
@@ -144,6 +156,8 @@ class SignalsStage:
                     verdict = verdict_decoder.decode(record.value)
                     self._said.note(verdict.rollout, record.offset)
                     self._verdict(verdict)
+                    if self._leasing is not None:
+                        self._leasing.told(verdict)
             except UNREADABLE_ERRORS as error:
                 self._dead_letter(source, record, str(error))
 
@@ -153,6 +167,9 @@ class SignalsStage:
         while (rollout := self._book.timers.due(now_ms)) is not None:
             self._ended(rollout, now_ms)
         self._requests_gone(self._approvals.expired(now_ms), AuditAction.REQUEST_ENDED)
+        self._out += [self._audit.keys_changed(sentence, now_ms) for sentence in self._key_changes()]
+        if self._leasing is not None:
+            self._out += self._leasing.entries()
         handed, self._out = self._out, []
         return handed
 
@@ -243,6 +260,8 @@ class SignalsStage:
 
     def _stand(self, switch: Switch, digest: str) -> list[PendingRelease]:
         self._book.moved(switch, digest)
+        if self._leasing is not None:
+            self._leasing.moved(switch, digest)
         return self._approvals.void(switch)
 
     def _requests_gone(self, gone: Sequence[PendingRelease], action: AuditAction) -> None:
