@@ -80,6 +80,8 @@ class AlertsJob:
     def turn(self) -> None:
         """Judge every hour that is complete and was not judged; what fails is told, counted and tried again."""
         if not self._may_run():
+            if self._fence is not None:
+                self._metrics.set("alerts_open", 0)
             self._let_go()
             return
         if self._monotonic() < self._rest_until:
@@ -123,14 +125,15 @@ class AlertsJob:
 
     def _advance(self) -> bool:
         """Judge the next hours, a day at most, and write what came of it; tell whether there may be more."""
-        known = source.span(self._store)
+        until = source.complete_until(self._store)
         if self._judge is None:
-            if not known.end:
+            first = source.first_hour(self._store)
+            if first is None:
                 return False
-            self._judge = AlertJudge(max(known.first, known.end - GAP_HOURS_MAX))
+            self._judge = AlertJudge(max(first, until - GAP_HOURS_MAX))
         judge = self._judge
-        begin = max(judge.next_hour, known.end - GAP_HOURS_MAX)
-        end = min(known.end, begin + source.HOURS_AT_ONCE)
+        begin = max(judge.next_hour, until - GAP_HOURS_MAX)
+        end = min(until, begin + source.HOURS_AT_ONCE)
         if begin >= end:
             return False
         if judge.wants_names:
@@ -145,7 +148,7 @@ class AlertsJob:
                 written[alert.alert] = alert
                 self._metrics.count("alerts_written_total", state=alert.state.value)
         self._write(judge, written.values())
-        return end < known.end
+        return end < until
 
     def _write(self, judge: AlertJudge, alerts: Iterable[Alert]) -> None:
         entries = [self._entry(alert.alert.encode(), encoder.encode(alert)) for alert in alerts]

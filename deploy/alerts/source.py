@@ -6,7 +6,7 @@ is asked for only once nothing of it is waited for any more, and every answer is
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -65,20 +65,15 @@ class StoreRows:
         return self._store.query(named_queries()[name].sql, values).rows
 
 
-class Span(NamedTuple):
-    """The complete hours that a store has: from `first`, before `end`, hours since the epoch; both 0 for none."""
+def first_hour(store: Rows) -> int | None:
+    """Return the hour, since the epoch, from which on a store has reports; None for an empty one."""
+    first_ms = int(store.rows("pattern_first")[0][0])
+    return first_ms // HOUR_MS if first_ms > 0 else None
 
-    first: int
-    end: int
 
-
-def span(store: Rows) -> Span:
-    """Return which hours are complete."""
-    first_ms, latest_ms = map(int, store.rows("pattern_span")[0])
-    if first_ms <= 0:
-        return Span(0, 0)
-    first = first_ms // HOUR_MS
-    return Span(first, max(first, (latest_ms - GRACE_MS) // HOUR_MS))
+def complete_until(store: Rows) -> int:
+    """Return the hour before which all are complete; 0 or less for none."""
+    return (int(store.rows("pattern_latest")[0][0]) - GRACE_MS) // HOUR_MS
 
 
 def hours(store: Rows, begin: int, end: int) -> dict[int, list[SeenPattern]]:

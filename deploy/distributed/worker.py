@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
+from deploy.alerts.service import AlertsService, alerts_service
 from deploy.distributed.base import Base, base_of, check_facts, check_topics, until_kafka
 from deploy.distributed.crew import Crew, Member
 from deploy.distributed.health import health_app
@@ -18,7 +19,7 @@ from deploy.serving.servers import Listener
 from deploy.workers.detection import DetectionParts, detection_agents
 from deploy.workers.grouping import GroupingService
 from deploy.workers.shares import plan_of
-from deploy.workers.sink import StoreParts, store_agents
+from deploy.workers.sink import StoreParts, store_agents, store_shares
 from deploy.workers.words import ProgressWriter
 from ingest.settings import Settings, SettingsError
 from ingest.store.interface import Store, StoreError
@@ -78,6 +79,7 @@ class WorkerProcess:
         self._words = ProgressWriter(base.log, base.topics, base.name, base.clock, base.metrics)
         self._lookout = Lookout(base) if "detection" in roles else None
         self._store = _store(settings) if "sink" in roles else None
+        self._alerts: AlertsService | None = None
         members = [(role, self._member(role)) for role in roles]
         self._crew = Crew(
             members, self._words, base.metrics, stall_seconds=settings.stall_seconds, on_failure=self._fail
@@ -103,6 +105,8 @@ class WorkerProcess:
             if self._lookout is not None:
                 self._lookout.start()
             await self._crew.start()
+            if self._alerts is not None:
+                self._alerts.start()
             await self._listener.start()
         except BaseException:
             await self.stop()
@@ -110,6 +114,8 @@ class WorkerProcess:
 
     async def stop(self) -> None:
         """End the shares first, so that all they have is in the log, then everything else."""
+        if self._alerts is not None:
+            await asyncio.to_thread(self._alerts.stop)
         await self._crew.stop()
         if self._lookout is not None:
             await self._lookout.stop()
@@ -135,7 +141,10 @@ class WorkerProcess:
             clock=base.clock,
             metrics=base.metrics,
         )
-        return store_agents(parts, base.connection)
+        shares = store_shares(parts)
+        if base.settings.alerts_seconds:
+            self._alerts = alerts_service(base.log, base.topics, base.settings, base.metrics, lambda: shares.owns_first)
+        return store_agents(parts, base.connection, shares)
 
     def _check_store(self) -> None:
         """Return if the store has every migration; one that is away holds nobody up, and is waited for by the sink."""

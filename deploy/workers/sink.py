@@ -133,6 +133,11 @@ class StoreShares:
         """Return False: what was not pushed, the sink finds by itself within seconds, and nothing waits for it."""
         return False
 
+    @property
+    def owns_first(self) -> bool:
+        """Whether the first share is this worker's: what only one of them may do besides goes with it; any thread."""
+        return any(source.partition == 0 for source in self._owned)
+
     def begin(self, on_failure: Callable[[BaseException], None]) -> None:
         """Take whom to tell of a failure for good."""
         self._on_failure = on_failure
@@ -202,10 +207,15 @@ class StoreShares:
         return [Standing("store's sink", STAGE, running.sink.beats, waiting)]
 
 
-def store_agents(parts: StoreParts, connection: Connection) -> Agents:
-    """Return the service that fills the store on this worker."""
+def store_shares(parts: StoreParts) -> StoreShares:
+    """Return the shares of this worker; it owns none before its agents do."""
+    return StoreShares(parts, retry_seconds=parts.settings.kafka_session_ms / 2000)
+
+
+def store_agents(parts: StoreParts, connection: Connection, shares: StoreShares | None = None) -> Agents:
+    """Return the service that fills the store on this worker, by shares of its own where none are given."""
     settings = parts.settings
-    shares = StoreShares(parts, retry_seconds=settings.kafka_session_ms / 2000)
+    shares = store_shares(parts) if shares is None else shares
     return Agents(
         connection,
         group_of(STAGE, settings.lane),

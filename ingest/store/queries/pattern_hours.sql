@@ -4,17 +4,14 @@
 -- param to DateTime('UTC'): end, UTC, not included
 -- param young_from DateTime('UTC'): a rollout is young if its origin lies at or after this
 WITH
+    latest AS
     (
-        SELECT groupArray(name)
-        FROM
-        (
-            SELECT concat(vendor, '/', product, ' ', version) AS name
-            FROM (SELECT * FROM rollouts FINAL ORDER BY log_offset DESC LIMIT 1 BY rollout)
-            WHERE closed = 0 AND origin >= {young_from:DateTime('UTC')} AND origin < {to:DateTime('UTC')}
-            ORDER BY origin DESC, name
-            LIMIT 256
-        )
-    ) AS young
+        SELECT concat(vendor, '/', product, ' ', version) AS name
+        FROM (SELECT * FROM rollouts FINAL ORDER BY log_offset DESC LIMIT 1 BY rollout)
+        WHERE closed = 0 AND origin >= {young_from:DateTime('UTC')} AND origin < {to:DateTime('UTC')}
+        ORDER BY origin DESC, name
+        LIMIT 256
+    )
 SELECT
     hour, signature, os_build, model,
     count() AS crashes,
@@ -24,33 +21,36 @@ SELECT
 FROM
 (
     SELECT
-        intDiv(toUnixTimestamp64Milli(fell.at), 3600000) AS hour, signature, os_build, model, fell.device AS device,
-        tenant,
+        hour, signature, os_build, model, fell.device AS device, tenant,
         arrayDistinct(
             arrayConcat(
-                arrayFilter(
-                    name -> has(young, name),
-                    arrayMap(held -> concat(held.vendor, '/', held.product, ' ', held.version), versions)
-                ),
+                arrayIntersect(every.names, fell.disk),
                 arrayMap(word -> word.1, arrayFilter(word -> word.2 <= fell.at, told.words))
             )
         ) AS reached
     FROM
     (
         SELECT
-            at, toString(signature) AS signature, toString(os_build) AS os_build, toString(model) AS model, device,
-            toString(tenant) AS tenant, versions
+            at, intDiv(toUnixTimestamp64Milli(at), 3600000) AS hour, toString(signature) AS signature,
+            toString(os_build) AS os_build, toString(model) AS model, device, toString(tenant) AS tenant,
+            arrayMap(held -> concat(held.vendor, '/', held.product, ' ', held.version), versions) AS disk
         FROM crashes FINAL
         WHERE at >= {from:DateTime('UTC')} AND at < {to:DateTime('UTC')} AND deliberate = 0
     ) AS fell
+    CROSS JOIN (SELECT groupArray(name) AS names FROM latest) AS every
     LEFT JOIN
     (
-        SELECT device, groupArray((concat(vendor, '/', product, ' ', version) AS name, at)) AS words
-        FROM installs FINAL
-        WHERE at < {to:DateTime('UTC')} AND has(young, name) AND device IN
+        SELECT device, groupArray((name, at)) AS words
+        FROM
         (
-            SELECT device FROM crashes FINAL WHERE at >= {from:DateTime('UTC')} AND at < {to:DateTime('UTC')}
+            SELECT device, concat(vendor, '/', product, ' ', version) AS name, at
+            FROM installs FINAL
+            WHERE at < {to:DateTime('UTC')} AND device IN
+            (
+                SELECT device FROM crashes FINAL WHERE at >= {from:DateTime('UTC')} AND at < {to:DateTime('UTC')}
+            )
         )
+        WHERE name IN (SELECT name FROM latest)
         GROUP BY device
     ) AS told ON fell.device = told.device
 )
