@@ -18,9 +18,9 @@ from ingest.events import UNREADABLE_ERRORS
 from ingest.log.interface import Record, TopicPartition
 from ingest.rollouts import Rollout, rollout_decoder
 from signals.delivery.joined import Facts, RolloutVerdict, rollout_verdict
-from signals.events import Lease, Switch, place_decoder, record_decoder
-from signals.killswitch.signing import PublicKeys, SwitchError
+from signals.events import Lease, PendingRelease, Switch, place_decoder, record_decoder
 from signals.killswitch.place import PLACE_PREFIX
+from signals.killswitch.signing import PublicKeys, SwitchError
 from signals.killswitch.verify import open_event, open_lease, parse_envelope
 
 ROLLOUTS_MAX = 50_000
@@ -65,6 +65,7 @@ class Views:
         self._rollouts: _Latest[Rollout] = _Latest(rollouts_max)
         self._leases: _Latest[Lease] = _Latest(rollouts_max)
         self._commands: _Latest[str] = _Latest(COMMANDS_MAX)
+        self._pending: dict[int, list[PendingRelease]] = {}
 
     def take_verdicts(self, _source: TopicPartition, records: Sequence[Record]) -> None:
         """Take records of the verdicts topic."""
@@ -76,14 +77,16 @@ class Views:
         for record in records:
             self._put(self._rollouts, record, rollout_decoder)
 
-    def take_switches(self, _source: TopicPartition, records: Sequence[Record]) -> None:
+    def take_switches(self, source: TopicPartition, records: Sequence[Record]) -> None:
         """Take records of the switches topic; one that is not signed by a known key is not believed."""
         for record in records:
             if record.value is None or record.key is None:
                 continue
             try:
                 if record.key.startswith(PLACE_PREFIX):
-                    for command_id, result in place_decoder.decode(record.value).commands:
+                    place = place_decoder.decode(record.value)
+                    self._pending[source.partition] = place.pending
+                    for command_id, result in place.commands:
                         self._commands.put(command_id, result)
                 else:
                     self._take_switch(open_event(record_decoder.decode(record.value).envelope, self._keys).switch)
@@ -127,6 +130,10 @@ class Views:
     def switch(self, rollout: str) -> Switch | None:
         """Return the data of the rollout's last event."""
         return self._switches.get(rollout)
+
+    def pending(self) -> list[PendingRelease]:
+        """Return the releases that wait for a second person, oldest first."""
+        return sorted((one for some in dict(self._pending).values() for one in some), key=lambda one: one.at_ms)
 
     def command(self, command_id: str) -> str | None:
         """Return what became of a command; None while the switch has not seen it."""

@@ -1,15 +1,14 @@
 """What people ask for: a post becomes a record of the commands topic, and what became of it is read from the switches.
 
-Invariant: handlers decide nothing but who may ask.
+Invariant: handlers decide nothing but who may ask, and whether what is asked for can be read.
 """
 
 import asyncio
+import hashlib
 import secrets
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
 
 import msgspec
-from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,73 +20,97 @@ from ingest.log.interface import Entry, LogUnavailableError
 from ingest.operations import ROLLOUT, Answer, Operation, Parameter
 from ingest.outcome import Refusal
 from ingest.topics import keyed_partition_of
-from signals.delivery.http.context import COMMAND_ROLES, RETRY_AFTER_SECONDS, Context, answer, unknown
+from signals.delivery.http.command_bodies import (
+    BODIES,
+    ApproveBody,
+    Body,
+    CommandAnswer,
+    PendingReleases,
+    ReleaseBody,
+    scope_of,
+    until_of,
+)
+from signals.delivery.http.context import (
+    APPROVE_ROLES,
+    COMMAND_ROLES,
+    READ_ROLES,
+    RETRY_AFTER_SECONDS,
+    Context,
+    PrincipalLike,
+    answer,
+    bad_parameters,
+    unknown,
+)
+from signals.delivery.joined import Facts
 from signals.events import Action, Command, SwitchState
 from signals.killswitch.results import CommandResult
 
 BODY_BYTES_MAX = 16_384
 WAIT_SECONDS = 2.0
 _POLL_SECONDS = 0.01
-# The actions that a person may ask for today.
-ACTIONS = (Action.HOLD, Action.KILL, Action.RELEASE)
+ACTIONS = tuple(BODIES)
+_SUMMARIES = {
+    Action.HOLD: "Hold the rollout, or a part of it, until then or until a release.",
+    Action.KILL: "Kill the rollout, or a part of it; only a release ends it.",
+    Action.RELEASE: "Release a hold; of a kill: ask for the release, which a second person approves.",
+    Action.APPROVE: "Approve a release of a kill that another person asked for.",
+    Action.MUTE: "Have the detector's word move nothing for a while; its own holds end.",
+    Action.DRY_RUN: "Have the detector's word bind nobody: its events are marked; its own holds end.",
+    Action.ARM: "Have the detector's word bind again, its latest one at once.",
+}
 
 
-class CommandBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/rollouts/{id}/hold`, `kill` and `release`.
-
-    Attributes:
-        name: who asks, when a token is shared; the token's own name is put beside it.
-        command_id: makes a repeated post harmless; one is made where it is missing.
-    """
-
-    reason: Annotated[str, Meta(min_length=1, max_length=1024)]
-    name: Annotated[str, Meta(max_length=60)] = ""
-    command_id: Annotated[str, Meta(max_length=64)] = ""
+def path_of(action: Action) -> str:
+    """Return the last part of an action's path."""
+    return action.value.replace("_", "-")
 
 
-class CommandAnswer(msgspec.Struct, kw_only=True):
-    """What became of a command.
-
-    Attributes:
-        result: a word of the results of commands; null where it was not waited for, or not known in time.
-        state: where the switch stands, once the result is known.
-        decision: what a rollout system must do, once the result is known.
-        number: of the switch's last event, once the result is known.
-    """
-
-    command_id: str
-    rollout: str
-    result: str | None
-    state: SwitchState | msgspec.UnsetType = msgspec.UNSET
-    decision: DecisionWord | msgspec.UnsetType = msgspec.UNSET
-    number: int | msgspec.UnsetType = msgspec.UNSET
+def _roles(action: Action) -> frozenset[str]:
+    return APPROVE_ROLES if action is Action.APPROVE else COMMAND_ROLES
 
 
-OPERATIONS = tuple(
+OPERATIONS = (
+    *(
+        Operation(
+            "POST",
+            f"/v1/rollouts/{{rollout}}/{path_of(action)}",
+            action.value,
+            _SUMMARIES[action],
+            (
+                Answer(
+                    202, "Asked; what became of it is not known yet, or a second person has to agree.", CommandAnswer
+                ),
+                Answer(200, "With `wait`: the switch moved, and an event says so.", CommandAnswer),
+                Answer(409, "With `wait`: nothing moved, and `result` says why.", CommandAnswer),
+            ),
+            roles=_roles(action),
+            parameters=(ROLLOUT, Parameter("wait", "Anything but 0: wait up to 2 s for the result.")),
+            body=body,
+            refusals=(Refusal.BAD_REQUEST, Refusal.NOT_FOUND, Refusal.BODY_TOO_LARGE, Refusal.LOG_UNAVAILABLE),
+        )
+        for action, body in BODIES.items()
+    ),
     Operation(
-        "POST",
-        f"/v1/rollouts/{{rollout}}/{action.value}",
-        action.value,
-        f"Ask for {action.value}, with a reason.",
-        (
-            Answer(202, "Asked; what became of it is not known yet.", CommandAnswer),
-            Answer(200, "With `wait`: the switch moved, and an event says so.", CommandAnswer),
-            Answer(409, "With `wait`: nothing moved, and `result` says why.", CommandAnswer),
-        ),
-        roles=COMMAND_ROLES,
-        parameters=(ROLLOUT, Parameter("wait", "Anything but 0: wait up to 2 s for the result.")),
-        body=CommandBody,
-        refusals=(Refusal.BAD_REQUEST, Refusal.NOT_FOUND, Refusal.BODY_TOO_LARGE, Refusal.LOG_UNAVAILABLE),
-    )
-    for action in ACTIONS
+        "GET",
+        "/v1/approvals",
+        "approvals",
+        "The releases of a kill that wait for a second person.",
+        (Answer(200, "Oldest first.", PendingReleases),),
+        roles=READ_ROLES,
+        refusals=(Refusal.BAD_REQUEST,),
+    ),
 )
 
 
 def routes(context: Context) -> list[Route]:
-    """Return the routes, one for each action."""
+    """Return the routes: one for each action, and what waits for approval."""
     desk = _Desk(context)
     return [
-        Route(f"/v1/rollouts/{{rollout}}/{action.value}", desk.command(action), methods=["POST"]) for action in ACTIONS
+        *(
+            Route(f"/v1/rollouts/{{rollout}}/{path_of(action)}", desk.command(action), methods=["POST"])
+            for action in ACTIONS
+        ),
+        Route("/v1/approvals", desk.approvals),
     ]
 
 
@@ -96,22 +119,14 @@ class _Desk:
         self._context = context
         self._service = context.service
 
-    def command(self, action: Action) -> Callable[[Request], Any]:
+    def command(self, action: Action) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
-            principal = self._context.principal(request, COMMAND_ROLES)
-            rollout = request.path_params["rollout"]
-            body = await _command_body(request)
-            await self._known(rollout)
-            command = Command(
-                command_id=body.command_id or secrets.token_hex(16),
-                rollout=rollout,
-                action=action,
-                name=f"{body.name} ({principal.name})" if body.name else principal.name,
-                reason=body.reason,
-                at_ms=self._context.clock.now_ms(),
-                principal=principal.name,
-                roles=sorted(principal.roles),
-            )
+            principal = self._context.principal(request, _roles(action))
+            if (refused := bad_parameters(request, {"wait"})) is not None:
+                raise refused
+            body = await _read(request, BODIES[action])
+            facts = await self._facts(request.path_params["rollout"])
+            command = self._command(action, principal, body, facts)
             await self._append(command)
             result = None
             if request.query_params.get("wait", "0") not in ("0", ""):
@@ -120,11 +135,40 @@ class _Desk:
 
         return handle
 
-    async def _known(self, rollout: str) -> None:
+    async def approvals(self, request: Request) -> Response:
+        self._context.principal(request, READ_ROLES)
+        if (refused := bad_parameters(request, ())) is not None:
+            raise refused
+        return answer(PendingReleases(pending=self._service.views.pending()))
+
+    def _command(self, action: Action, principal: PrincipalLike, body: Body, facts: Facts) -> Command:
+        now_ms = self._context.clock.now_ms()
+        command = Command(
+            command_id="",
+            rollout=facts.rollout,
+            action=action,
+            name=f"{body.name} ({principal.name})" if body.name else principal.name,
+            reason=body.reason,
+            at_ms=now_ms,
+            principal=principal.name,
+            roles=sorted(principal.roles),
+            scope=scope_of(body, facts),
+            until_ms=until_of(body, now_ms),
+            break_glass=isinstance(body, ReleaseBody) and body.break_glass,
+        )
+        if isinstance(body, ApproveBody):
+            command.approves = body.command_id
+            # The same approval posted again is the same command.
+            command.command_id = hashlib.sha256(f"{principal.name} {body.command_id}".encode()).hexdigest()[:32]
+        else:
+            command.command_id = body.command_id or secrets.token_hex(16)
+        return command
+
+    async def _facts(self, rollout: str) -> Facts:
         # A rollout declared a moment ago may not have reached the view yet.
         for _ in range(50):
-            if self._service.views.knows(rollout):
-                return
+            if (facts := self._service.views.facts(rollout)) is not None:
+                return facts
             await asyncio.sleep(_POLL_SECONDS)
         raise unknown(rollout)
 
@@ -151,19 +195,20 @@ class _Desk:
         said = CommandAnswer(command_id=command.command_id, rollout=command.rollout, result=result)
         if result is None:
             return answer(said, 202)
-        joined = self._service.views.verdict(command.rollout)
-        if joined is not None:
-            said.state, said.decision, said.number = joined.state, joined.decision, joined.number
-        return answer(said, 200 if result == CommandResult.APPLIED else 409)
+        switch = self._service.views.switch(command.rollout)
+        said.state, said.number = (switch.state, switch.number) if switch else (SwitchState.OBSERVING, 0)
+        said.decision = switch.decision if switch else DecisionWord.UNKNOWN
+        status = {CommandResult.APPLIED.value: 200, CommandResult.PENDING.value: 202}.get(result, 409)
+        return answer(said, status)
 
 
-async def _command_body(request: Request) -> CommandBody:
+async def _read(request: Request, kind: type[Body]) -> Body:
     data = b""
     async for piece in request.stream():
         data += piece
         if len(data) > BODY_BYTES_MAX:
             raise RequestRefusedError(Refusal.BODY_TOO_LARGE, f"a command has at most {BODY_BYTES_MAX} bytes")
     try:
-        return msgspec.json.decode(data, type=CommandBody)
+        return msgspec.json.decode(data, type=kind)
     except UNREADABLE_ERRORS as error:
         raise RequestRefusedError(Refusal.BAD_REQUEST, f'{error}; send {{"reason": "..."}}') from error
