@@ -13,6 +13,7 @@ from deploy.distributed.crew import Crew
 from deploy.distributed.health import health_app
 from deploy.distributed.lookout import Lookout
 from deploy.serving.configuration import ConfigurationError
+from deploy.serving.keys import reload_keys
 from deploy.serving.servers import Listener
 from deploy.serving.webhooks import webhook_service
 from deploy.workers.signals import SignalsParts, signals_agents, signals_shares
@@ -21,7 +22,9 @@ from ingest.gateway.tenants import TokenBook, TokenBookError
 from ingest.settings import Settings
 from signals.delivery.app import streams_app
 from signals.delivery.service import StreamService
+from signals.killswitch.keyring import KeyRing
 from signals.killswitch.keys import KeyFiles
+from signals.killswitch.leasing import Granting, terms_of
 from signals.killswitch.signing import KeyFormatError
 
 RELOAD_SECONDS = 1.0
@@ -45,20 +48,22 @@ class SignalsProcess:
         """
         self.failed = asyncio.Event()
         self._base = base = base_of(settings, "signals", settings.worker_name)
-        keys = KeyFiles(base.data)
         try:
-            signer, self._public = keys.signer(), keys.public()
+            self._ring = ring = KeyRing(KeyFiles(base.data), base.clock)
         except KeyFormatError as error:
             raise ConfigurationError(str(error)) from error
-        self._facts = {"signing_key": signer.key_id}
+        self._facts = {"signing_key": ring.signer.key_id}
         self._tokens = TokenBook.load(base.data / "tokens.toml")
         self._words = ProgressWriter(base.log, base.topics, base.name, base.clock, base.metrics)
+        self._lookout, terms = Lookout(base), terms_of(settings)
         parts = SignalsParts(
             log=base.log,
             topics=base.topics,
             settings=settings,
-            signer=signer,
-            trusted=self._public,
+            signer=ring.signer,
+            trusted=ring.trusted,
+            key_changes=ring.take_changes,
+            granting=Granting(terms, self._lookout) if terms is not None else None,
             words=self._words,
             clock=base.clock,
             metrics=base.metrics,
@@ -76,17 +81,16 @@ class SignalsProcess:
             stall_seconds=settings.stall_seconds,
             on_failure=lambda _: self.failed.set(),
         )
-        self._lookout = Lookout(base)
         self._streams = StreamService(
             base.log,
             base.topics,
-            self._public,
+            ring.trusted,
             base.metrics,
             subscribers_max=settings.stream_subscribers_max,
             queue_max=settings.stream_queue_max,
         )
         app = streams_app(
-            self._streams, self._tokens.authenticate, base.clock, self._lookout, webhook_desk=self._webhooks.desk
+            self._streams, self._tokens.authenticate, base.clock, self._lookout, terms, webhook_desk=self._webhooks.desk
         )
         health = health_app(self._crew.problems, self._lookout, base.metrics)
         self._listeners = [
@@ -115,7 +119,7 @@ class SignalsProcess:
             await asyncio.to_thread(self._webhooks.start)
             self._lookout.start()
             await self._crew.start()
-            self._reloading = asyncio.create_task(self._reload_tokens())
+            self._reloading = asyncio.create_task(self._reload())
             for listener in self._listeners:
                 await listener.start()
         except BaseException:
@@ -137,11 +141,12 @@ class SignalsProcess:
 
     def _check_facts(self) -> None:
         # A key that was followed by another stays among the public ones: whoever knows both may go on with the newer.
-        check_facts(self._base, self._facts, {"signing_key": self._public.ids.__contains__})
+        check_facts(self._base, self._facts, {"signing_key": self._ring.trusted.ids.__contains__})
 
-    async def _reload_tokens(self) -> None:
+    async def _reload(self) -> None:
         while True:
             await asyncio.sleep(RELOAD_SECONDS)
+            reload_keys(self._ring)
             try:
                 if self._tokens.reload_if_changed():
                     logger.info("tokens were read again")

@@ -40,7 +40,9 @@ from ingest.topics import LIVE_LANE, Topics
 from signals.delivery.app import streams_app
 from signals.delivery.service import StreamService
 from signals.delivery.webhooks.service import WebhookService
+from signals.killswitch.keyring import KeyRing
 from signals.killswitch.keys import KeyFiles
+from signals.killswitch.leasing import Granting, terms_of
 from signals.killswitch.people import Rules
 from signals.killswitch.stage import SignalsStage
 
@@ -53,6 +55,7 @@ class Parts:
     metrics: Metrics
     tokens: TokenBook
     keys: KeyFiles
+    ring: KeyRing
     gateway: Gateway
     streams: StreamService
     webhooks: WebhookService
@@ -87,20 +90,32 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         # A driven lane's time stands still between drives: waiting for company by the wall clock only costs speed.
         clock, settings = DrivenClock(), msgspec.structs.replace(settings, linger_ms=0)
     tokens, keys = TokenBook.load(data / "tokens.toml"), KeyFiles(data)
-    signer = keys.signer()
+    ring = KeyRing(keys, wall)
     log = EmbeddedLog(data / "log", topic_specs(topics), wall)
     progress = PipelineProgress(log, topics)
     gateway = Gateway(settings, log, topics, clock, metrics, tokens, pseudonym_key, progress)
     streams = StreamService(
         log,
         topics,
-        keys.public(),
+        ring.trusted,
         metrics,
         subscribers_max=settings.stream_subscribers_max,
         queue_max=settings.stream_queue_max,
     )
     webhooks, _ = webhook_service(settings, log, topics, wall, metrics, lambda: (0,))
-    signals = SignalsStage(log, topics, 0, signer, keys.public(), wall, metrics, Rules.by(settings))
+    terms = terms_of(settings)
+    signals = SignalsStage(
+        log,
+        topics,
+        0,
+        ring.signer,
+        ring.trusted,
+        wall,
+        metrics,
+        Rules.by(settings),
+        granting=Granting(terms, progress) if terms is not None else None,
+        key_changes=ring.take_changes,
+    )
     pipeline = Pipeline(
         log,
         _grouping(settings, topics, log, wall, metrics),
@@ -118,12 +133,13 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         metrics=metrics,
         tokens=tokens,
         keys=keys,
+        ring=ring,
         gateway=gateway,
         streams=streams,
         webhooks=webhooks,
         pipeline=pipeline,
         reports_app=reports_app(gateway),
-        streams_app=streams_app(streams, tokens.authenticate, wall, pipeline, webhook_desk=webhooks.desk),
+        streams_app=streams_app(streams, tokens.authenticate, wall, pipeline, terms, webhook_desk=webhooks.desk),
         store=store,
         reader=reader,
         sink=sink,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from deploy.drill.regular import daily_drill
 from deploy.embedded.parts import Parts, build
+from deploy.serving.keys import reload_keys
 from deploy.serving.loop import run_on_loop
 from deploy.serving.servers import Listener
 from ingest.gateway.tenants import Role
@@ -141,6 +142,7 @@ class Embedded:
                 self.parts.metrics.set("log_bytes", self.parts.log.disk_bytes())
             except LogUnavailableError as error:
                 logger.warning("the log can't be maintained now, trying again: %s", error)
+            reload_keys(self.parts.ring)
 
 
 class RunningEmbedded:

@@ -6,6 +6,7 @@ it numbers, and whatever it appends is one transaction under that fence: of two 
 partition, the older one's next append is refused.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from deploy.workers.agents import Agents
@@ -20,8 +21,9 @@ from ingest.log.owner import Owner
 from ingest.metrics import Metrics
 from ingest.settings import Settings
 from ingest.topics import LIVE_LANE, Topics
+from signals.killswitch.leasing import Granting
 from signals.killswitch.people import Rules
-from signals.killswitch.signing import PublicKeys, Signer
+from signals.killswitch.signing import PublicKeys, Signs
 from signals.killswitch.stage import SignalsStage
 
 STAGE = "signals"
@@ -35,8 +37,10 @@ class SignalsParts:
         log: Kafka's, behind the feeds.
         topics: the lane's.
         settings: of this process.
-        signer: signs every event.
+        signer: signs every event and lease.
         trusted: the keys that earlier events may be signed with.
+        granting: on what terms leases are granted; None grants none.
+        key_changes: hands over what became of the signing keys, for the audit trail.
         words: where shares say how far they have come; None: nobody listens.
         clock: the wall clock.
         metrics: of this process.
@@ -45,18 +49,30 @@ class SignalsParts:
     log: Log
     topics: Topics
     settings: Settings
-    signer: Signer
+    signer: Signs
     trusted: PublicKeys
     words: Words | None
     clock: Clock
     metrics: Metrics
+    granting: Granting | None = None
+    key_changes: Callable[[], Sequence[str]] = list
 
 
 def signals_share(parts: SignalsParts, number: int, on_end: OnEnd) -> KeyedShare:
     """Make the share of one keyed partition; nothing runs yet."""
     topics, clock = parts.topics, parts.clock
-    rules = Rules.by(parts.settings)
-    stage = SignalsStage(parts.log, topics, number, parts.signer, parts.trusted, clock, parts.metrics, rules)
+    stage = SignalsStage(
+        parts.log,
+        topics,
+        number,
+        parts.signer,
+        parts.trusted,
+        clock,
+        parts.metrics,
+        Rules.by(parts.settings),
+        granting=parts.granting,
+        key_changes=parts.key_changes,
+    )
     feed = Feed(parts.log, stage.inputs)
     name = f"{STAGE}/{number}"
     owner = Owner(feed, name, STAGE, stage, TopicPartition(topics.name("switches"), number), clock)

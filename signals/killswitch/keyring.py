@@ -58,6 +58,8 @@ class KeyRing:
             KeyFormatError: they can't be used.
         """
         self._files = files
+        # The first call may make the first key, which is no change then.
+        files.signers()
         self._stamp = files.stamp()
         self.signer = RotatingSigner(files.signers(), clock)
         self.trusted = files.public()
