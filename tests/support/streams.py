@@ -17,6 +17,7 @@ from ingest.sight import Sight
 from ingest.topics import Topics
 from signals.delivery.app import streams_app
 from signals.delivery.service import StreamService
+from signals.killswitch.lease import LeaseTerms
 from support.switches import KEYS, SwitchRig
 
 OPERATOR, READER, REPORTER = "operator-token", "reader-token", "reporter-token"
@@ -61,6 +62,7 @@ class StreamRig(SwitchRig):
         queue_max: int = 256,
         subscribers_max: int = 4096,
         heartbeat_seconds: float = 0.2,
+        terms: LeaseTerms | None = None,
     ) -> None:
         super().__init__(topics)
         self.declare()
@@ -74,7 +76,7 @@ class StreamRig(SwitchRig):
             heartbeat_seconds=heartbeat_seconds,
         )
         self.sight_now = Sight(seeing=True)
-        self.app = streams_app(self.service, authenticate, self.clock, self)
+        self.app = streams_app(self.service, authenticate, self.clock, self, terms)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.loop = asyncio.new_event_loop()
@@ -149,9 +151,16 @@ def streaming(
     queue_max: int = 256,
     subscribers_max: int = 4096,
     heartbeat_seconds: float = 0.2,
+    terms: LeaseTerms | None = None,
 ) -> Iterator[StreamRig]:
     """Run a rig for the length of a block."""
-    rig = StreamRig(topics, queue_max=queue_max, subscribers_max=subscribers_max, heartbeat_seconds=heartbeat_seconds)
+    rig = StreamRig(
+        topics,
+        queue_max=queue_max,
+        subscribers_max=subscribers_max,
+        heartbeat_seconds=heartbeat_seconds,
+        terms=terms,
+    )
     rig.begin()
     try:
         yield rig
