@@ -13,13 +13,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from detectors.alerts.names import Names
-from detectors.alerts.wire import ID_PREFIX, Alert, AlertPlace, AlertState, shown
+from detectors.alerts.wire import ENDED_MAX, ID_PREFIX, OPEN_MAX, Alert, AlertPlace, AlertState, shown
 from detectors.outliers import PatternScore
 from detectors.patterns import PatternHour
 
 HOUR_MS: Final = 3_600_000
-OPEN_MAX: Final = 256
-ENDED_MAX: Final = 512
 ENDED_HOURS: Final = 30 * 24
 PLACES_MAX: Final = 16
 SIGNATURES_MAX: Final = 16

@@ -10,6 +10,9 @@ from typing import Annotated, Final
 import msgspec
 
 TEXT_CHARS_MAX: Final = 128
+# Alerts that are open at once, and ended ones that are kept.
+OPEN_MAX: Final = 256
+ENDED_MAX: Final = 512
 STATUS_KEY: Final = b"status"
 STATE_NAME: Final = "state"
 # Every alert's id begins with it, and no other key does.

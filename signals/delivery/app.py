@@ -21,7 +21,19 @@ from ingest.gateway.refusal import RequestRefusedError
 from ingest.openapi import DESCRIBED, document
 from ingest.operations import JSON, Operation
 from ingest.sight import SightSource
-from signals.delivery.http import audit, commands, events, flagger, gate, health, ofrep, poll, verdicts, webhooks
+from signals.delivery.http import (
+    alerts,
+    audit,
+    commands,
+    events,
+    flagger,
+    gate,
+    health,
+    ofrep,
+    poll,
+    verdicts,
+    webhooks,
+)
 from signals.delivery.http.context import Authenticate, Context, Refusals
 from signals.delivery.service import StreamService
 from signals.delivery.webhooks.desk import WebhookDesk
@@ -49,7 +61,19 @@ class RouteModule(Protocol):
         ...
 
 
-ROUTES: tuple[RouteModule, ...] = (health, verdicts, gate, events, poll, commands, audit, webhooks, flagger, ofrep)
+ROUTES: tuple[RouteModule, ...] = (
+    health,
+    verdicts,
+    gate,
+    events,
+    poll,
+    commands,
+    audit,
+    webhooks,
+    flagger,
+    ofrep,
+    alerts,
+)
 
 
 def described() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ingest.log.interface import Log, Record, TopicPartition
 from ingest.metrics import Metrics
 from ingest.topics import TOPICS, Topics
+from signals.delivery.alerts import AlertsView
 from signals.delivery.cursor import CursorError, decode_cursor
 from signals.delivery.hub import StreamHub
 from signals.delivery.stream import EventStreams
@@ -50,6 +51,7 @@ class StreamService:
         self.keys = keys
         self.metrics = metrics
         self.views = Views(keys)
+        self.alerts = AlertsView()
         self.hub = StreamHub(queue_max, subscribers_max, metrics)
         self.streams = EventStreams(log, topics.name("killswitch"), self.hub)
         self._heartbeat_seconds = heartbeat_seconds
@@ -64,6 +66,7 @@ class StreamService:
             **dict.fromkeys(self._sources("switches"), self.views.take_switches),
             **dict.fromkeys(self._sources("rollouts"), self.views.take_rollouts),
             **dict.fromkeys(self._sources("verdicts"), self.views.take_verdicts),
+            **dict.fromkeys(self._sources("alerts"), self.alerts.take),
         }
         self.hub.open({source.partition: end for source, end in ends.items()})
         leases = dict.fromkeys(self._sources("leases"), self._take_leases)
