@@ -4,6 +4,7 @@ Kept by the tracker, fed with the counts at risk as event time moves on. Invaria
 an upper bound, for evidence of health it is what is known for sure.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -26,6 +27,8 @@ _DAY_MS: Final = 86_400_000.0
 _SURE_MS_MAX: Final = 120_000
 # Of the margin cells that hold the gate shut, so many are told with what they still need.
 _PLANNED_MAX: Final = 16
+_BUILD: Final = "build="
+_FAMILY: Final = "family="
 
 
 class DeviceTimeState(msgspec.Struct, kw_only=True):
@@ -165,8 +168,9 @@ def next_ring(counts: CohortCounts, bound: ExposureBound, at_ms: int, share_leas
     """Return the margin cells of the next ring with their share of its devices.
 
     The next ring is the first declared one whose push has not begun; where none is left or none was declared, it is
-    everybody who is not exposed yet. Builds and models are those of all control devices: counts of them are not kept by
-    ring. Cells below `share_least` are left out, but never all of one field.
+    everybody who is not exposed yet. Models are those of all control devices: counts of them are not kept by ring. Of
+    builds so much is known that each is of one OS family, and families are known by ring: builds of other families are
+    not in the ring. Cells below `share_least` are left out, but never all of one field.
     """
     ring = bound.next_ring(at_ms)
     index, control = counts.cell_margins, counts.control_by_cell()
@@ -176,10 +180,34 @@ def next_ring(counts: CohortCounts, bound: ExposureBound, at_ms: int, share_leas
     sums = zip(index.names, index.sums(control).tolist(), strict=True)
     shares = {name: devices / total for name, devices in sums if devices}
     told = {name: both[1] for name, both in counts.margins.totals().items()}
-    for field in ("build=", "model="):
-        some = sum(devices for name, devices in told.items() if name.startswith(field))
-        shares |= {name: devices / some for name, devices in told.items() if name.startswith(field) and devices}
+    models = {name: devices for name, devices in told.items() if name.startswith("model=")}
+    builds = {name: devices for name, devices in told.items() if name.startswith(_BUILD)}
+    shares |= _shares(models) | _shares(_builds_in_ring(builds, shares))
     return {name: share for name, share in shares.items() if share >= share_least}
+
+
+def _shares(devices: Mapping[str, float]) -> dict[str, float]:
+    total = sum(devices.values())
+    return {name: count / total for name, count in devices.items() if count}
+
+
+def _builds_in_ring(builds: Mapping[str, int], shares: Mapping[str, float]) -> Mapping[str, float]:
+    """Return devices by build, weighted by their family's part of the ring; as they are where that is not known."""
+    families = {name.removeprefix(_FAMILY): share for name, share in shares.items() if name.startswith(_FAMILY)}
+    family_of = {name: name.removeprefix(_BUILD).partition(".")[0] for name in builds}
+    # Some cells do not tell their family, and `other` is of any: then a build left out could be one that is there.
+    if not math.isclose(math.fsum(families.values()), 1.0) or builds.get(f"{_BUILD}other"):
+        return builds
+    of_family: dict[str, int] = {}
+    for name, devices in builds.items():
+        of_family[family_of[name]] = of_family.get(family_of[name], 0) + devices
+    if not families.keys() <= of_family.keys():
+        return builds
+    return {
+        name: devices / of_family[family_of[name]] * families.get(family_of[name], 0.0)
+        for name, devices in builds.items()
+        if devices
+    }
 
 
 def _exposed_now(counts: CohortCounts) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 import itertools
 
+import pytest
+
 from detectors.policy import Policies
 from detectors.verdict import DecisionWord, Verdict
 from ingest.rollouts import Bound, Ring
@@ -22,7 +24,9 @@ def cell(ring: str, build: str, recency: str = "recent") -> str:
     return f"{build.partition('.')[0]}|laptop|{ring}|old|{recency}"
 
 
-def fed(rings: list[Ring], minutes: int, *, stale: int = 0) -> list[Verdict]:
+def fed(
+    rings: list[Ring], minutes: int, *, stale: int = 0, builds: tuple[str, ...] = (*BUILDS, "25398.1009")
+) -> list[Verdict]:
     """Return what is said of a fleet that goes on as ever; of each build 3,000 exposed devices and as many others."""
     harness = Harness(partitions=1, policies=STILL)
     harness.declare(rollout(Bound.DECLARED if rings else Bound.OFFERED, rings))
@@ -30,7 +34,7 @@ def fed(rings: list[Ring], minutes: int, *, stale: int = 0) -> list[Verdict]:
     rows += [AtRisk(cell("canary", build, "stale"), group, stale, 0) for build in BUILDS for group in range(4) if stale]
     rows += [AtRisk(cell("early", BUILDS[0]), group, 0, 750) for group in range(4)]
     rows += [AtRisk("25398|server|broad|old|recent", group, 0, 750) for group in range(4)]
-    margins = [MarginRisk(f"build={build}", group, 750, 375) for build in BUILDS for group in range(4)]
+    margins = [MarginRisk(f"build={build}", group, 750, 375) for build in builds for group in range(4)]
     said = window(full=True, at_risk=rows, margins=margins, exposed_total=6000)
     harness.feed([step(0, 0, T0 + 250, said)])
     at_ms = [T0 + 250 + minute * MINUTE for minute in range(minutes + 1)]
@@ -43,8 +47,9 @@ def test_the_report_names_the_next_ring_its_cells_and_what_they_still_need() -> 
     assert report is not None
     assert (report.to, report.passed, report.cells_more) == ("early", False, 0)
     told = {one.name: one for one in report.cells}
-    # Of the ring `early` is build family 22631 only; exact builds are those of all control devices, by ring unknown.
-    assert set(told) == {"family=22631", "form=laptop", "boot=old", *(f"build={build}" for build in BUILDS)}
+    # The ring `early` is of build family 22631 only, and so are its builds.
+    assert set(told) == {"family=22631", "form=laptop", "boot=old", f"build={BUILDS[0]}"}
+    assert all(one.share == 1.0 for one in told.values())
     family = told["family=22631"]
     # An hour of 3,000 devices.
     assert abs(family.device_days - 3000 / 24) < 3
@@ -52,6 +57,15 @@ def test_the_report_names_the_next_ring_its_cells_and_what_they_still_need() -> 
     assert family.hours_needed is not None
     assert abs(family.hours_needed - 24 * family.device_days_needed / 3000) < 0.1
     assert report.sentence.startswith("the next ring waits: ")
+
+
+@pytest.mark.parametrize("last", ["other", "10240.1"])
+def test_where_a_build_may_be_of_the_rings_family_without_it_being_known_all_builds_are_asked_for(last: str) -> None:
+    """Either not every build is told apart, or no device of a family of the ring has told its build."""
+    told = (BUILDS[1], last) if last != "other" else (*BUILDS, "25398.1009", last)
+    report = fed(RINGS, 3, builds=told)[-1].gate
+    assert report is not None
+    assert {f"build={build}" for build in told} <= {one.name for one in report.cells}
 
 
 def test_it_opens_with_the_decision() -> None:
