@@ -172,8 +172,10 @@ def _settled(one: Incident, case: PageCase, rules: Rules, now_ms: int, give_up_m
     for delivery in one.deliveries:
         route = rules.registry.routes.get(delivery.route)
         wait_ms = 0 if route is None else route.escalate_seconds * 1000
-        if incidents.overdue(delivery, now_ms, wait_ms):
-            one = incidents.escalate(one, delivery.route, rules.registry.fallbacks_of(delivery.route), now_ms)
+        late = incidents.overdue(delivery, now_ms, wait_ms)
+        if late is not None:
+            fallbacks = rules.registry.fallbacks_of(delivery.route)
+            one = incidents.escalate(one, delivery.route, late, fallbacks, now_ms)
         one = incidents.give_up(one, delivery.route, now_ms, give_up_ms)
     return one
 

@@ -8,7 +8,8 @@ said something, and writes what comes back. Invariants, tested by a model:
 - What wakes people is never replaced by what does not: a trigger that waits stays a trigger, with the newest content.
 - A fall in loudness takes effect after a calm time, so a hold that comes and goes does not page twice; a person's
   release takes effect at once.
-- Bounded: at most `TASKS_MAX` things wait for a route, at most `FAILED_MAX` are kept for redelivery.
+- Bounded: where `TASKS_MAX` things wait for a route, a new start is joined to the last; at most `FAILED_MAX` are kept
+  for redelivery.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -99,10 +100,10 @@ def _given(delivery: Delivery, incident: Incident, now_ms: int, terms: Terms) ->
         return delivery
     page = replace(page, level=level)
     if not delivery.asked:
-        opened = replace(delivery, asked=True, episode=delivery.episode + 1, escalated=False, why="")
+        opened = replace(delivery, asked=True, episode=delivery.episode + 1, why="")
         return _add(opened, Step.TRIGGER, page, level, now_ms)
     if level.rank > delivery.level.rank:
-        return _add(replace(delivery, why="", escalated=False), Step.TRIGGER, page, level, now_ms)
+        return _add(replace(delivery, why=""), Step.TRIGGER, page, level, now_ms)
     moved = page.number != delivery.number or level is not delivery.level
     due = moved or (terms.updates(name) and now_ms - delivery.told_ms >= terms.update_ms and _news(delivery.told, page))
     return _add(delivery, Step.UPDATE, page, level, now_ms) if due else delivery
@@ -121,7 +122,7 @@ def _news(told: Page | None, page: Page) -> bool:
 
 def _closed(delivery: Delivery, page: Page, level: Level, now_ms: int) -> Delivery:
     # Also where the channel refused to open it: to resolve what it does not know is harmless everywhere.
-    ended = replace(delivery, asked=False, escalated=False, why="")
+    ended = replace(delivery, asked=False, why="")
     return _add(ended, Step.RESOLVE, replace(page, level=level), level, now_ms)
 
 
@@ -137,9 +138,15 @@ def _add(delivery: Delivery, step: Step, page: Page, level: Level, now_ms: int) 
         tasks.pop()
         episode, last = last.episode, tasks[-1]
     if last is not None and step in _WAKES and last.step in _WAKES and last.episode == episode:
-        since_ms = last.since_ms
-        step = Step.TRIGGER if Step.TRIGGER in (step, last.step) else step
-        tasks.pop()
+        louder = any(_opens(task, episode) and task.level.rank > level.rank for task in tasks)
+        if louder:
+            # The louder word is said first: a kill that nobody heard of is not hidden by the hold after it.
+            step = Step.UPDATE
+        else:
+            since_ms = last.since_ms
+            step = Step.TRIGGER if Step.TRIGGER in (step, last.step) else step
+        if not louder or last.step is Step.UPDATE:
+            tasks.pop()
     sequence = delivery.sequence + 1
     tasks.append(Task(sequence=sequence, step=step, level=level, episode=episode, since_ms=since_ms, page=page))
     return replace(
@@ -152,6 +159,10 @@ def _add(delivery: Delivery, step: Step, page: Page, level: Level, now_ms: int) 
         told=page,
         number=page.number,
     )
+
+
+def _opens(task: Task, episode: int) -> bool:
+    return task.step is Step.TRIGGER and task.episode == episode
 
 
 def acknowledge(incident: Incident, now_ms: int, knows: Callable[[str], bool]) -> Incident:
@@ -185,7 +196,9 @@ def _answered(delivery: Delivery, attempt: PageAttempt) -> Delivery:
         return replace(delivery, tasks=_calmed(delivery.tasks, attempt)) if _delivered(attempt) else delivery
     if _delivered(attempt):
         rest = [task for task in delivery.tasks if task.sequence > attempt.sequence]
-        return replace(delivery, tasks=_calmed(rest, attempt))
+        # What was refused before under the same key is said by now, and older: it need not be told any more.
+        failed = [task for task in delivery.failed if task.episode != attempt.episode]
+        return replace(delivery, tasks=_calmed(rest, attempt), failed=failed)
     return _failed(delivery, attempt.sequence, attempt.answer or "refused")
 
 
@@ -209,29 +222,33 @@ def _calmed(tasks: list[Task], attempt: PageAttempt) -> list[Task]:
     return tasks
 
 
-def overdue(delivery: Delivery, now_ms: int, escalate_ms: int) -> bool:
-    """Tell whether what wakes people has waited so long, or was refused, that somebody else must be told."""
-    if delivery.escalated or not delivery.asked:
-        return False
-    waits = any(task.step is Step.TRIGGER and now_ms - task.since_ms >= escalate_ms for task in delivery.tasks)
-    refused = bool(delivery.why) and any(task.step is Step.TRIGGER for task in delivery.failed)
-    return waits or refused
+def overdue(delivery: Delivery, now_ms: int, escalate_ms: int) -> Task | None:
+    """Return what wakes people and was refused, or has waited so long, that somebody else must be told; or None."""
+    late = [task for task in delivery.tasks if now_ms - task.since_ms >= escalate_ms]
+    found = [
+        task for task in (*delivery.failed, *late) if task.step is Step.TRIGGER and task.sequence > delivery.escalated
+    ]
+    return found[-1] if found else None
 
 
-def escalate(incident: Incident, route: str, fallbacks: Sequence[str], now_ms: int) -> Incident:
-    """Tell the fallback routes what `route` could not be told; those that know it already hear nothing twice."""
+def escalate(incident: Incident, route: str, task: Task, fallbacks: Sequence[str], now_ms: int) -> Incident:
+    """Tell the fallback routes what `route` could not be told; those that know of the incident hear nothing twice.
+
+    Also where it is over by now: a kill that nobody was told of is told, and then that it is over.
+    """
     known: dict[str, Delivery] = {one.route: one for one in incident.deliveries}
     failed = known[route]
-    known[route] = replace(failed, escalated=True)
-    page = incident.page
-    assert page is not None
+    known[route] = replace(failed, escalated=task.sequence)
+    stands = incident.page is not None and incident.level.rank >= task.level.rank
+    level = incident.level if stands else task.level
+    page = incident.page if stands and incident.page is not None else task.page
     for name in fallbacks:
         other = known.get(name, Delivery(route=name))
         if other.asked:
             continue
-        opened = replace(other, asked=True, episode=other.episode + 1, escalated=False, why="",
-                         instead_of=failed.instead_of or route)  # fmt: skip
-        known[name] = _add(opened, Step.TRIGGER, replace(page, level=incident.level), incident.level, now_ms)
+        first = failed.instead_of or route
+        opened = replace(other, asked=True, episode=other.episode + 1, why="", instead_of=first)
+        known[name] = _add(opened, Step.TRIGGER, replace(page, level=level), level, now_ms)
     return replace(incident, deliveries=list(known.values()))
 
 

@@ -117,7 +117,7 @@ class Delivery(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
         told: the content last given.
         number: of the kill-switch event last told.
         instead_of: the route that failed, where this one is its fallback.
-        escalated: the fallback was told of the present episode.
+        escalated: the newest trigger that the fallback was told of, by its sequence.
         failed: what was given up, for redelivery by hand; bounded.
         why: what the last refusal said; empty while all is well.
     """
@@ -132,7 +132,7 @@ class Delivery(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     told: Page | None = None
     number: int = 0
     instead_of: str = ""
-    escalated: bool = False
+    escalated: int = 0
     failed: list[Task] = []
     why: str = ""
 

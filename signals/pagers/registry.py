@@ -47,7 +47,7 @@ class Route(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
             regions).
         secret_file: the routing key (PagerDuty), API key (JSM), bearer token (Alertmanager), signing secret (webhook),
             or apprise URL (chats and mail); relative to the registry's folder.
-        fallback: who is told when this route fails; the default routes where nobody is named.
+        fallback: who is told when this route fails; where nobody is named, the default routes (for chats nobody).
         escalate_seconds: after so long without delivery the fallback is told.
         updates: news under the same key are sent; chats get a line only when the switch moves.
         changes: the start of each ring is told (PagerDuty's change events).
@@ -242,10 +242,15 @@ class Registry:
         return level if vendor.co_victim == "same" else Level.CHAT
 
     def fallbacks_of(self, route: str) -> Sequence[str]:
-        """Return who is told when a route fails: its fallback, or the default routes; never the route itself."""
+        """Return who is told when a route fails: its fallback, or the default routes; never the route itself.
+
+        A chat without a fallback has none: what is said there wakes nobody, and its silence should not either.
+        """
         found = self._file.routes.get(route)
         if found is not None and found.fallback:
             return (found.fallback,)
+        if found is not None and found.channel in CHATS:
+            return ()
         return tuple(name for name in self._file.default.routes if name != route)
 
     def window(self, owner: str, route: str, level: Level, now_ms: int) -> Window | None:
