@@ -50,6 +50,7 @@ class AsyncKillSwitchClient:
         from_start: bool = False,
         last_event_id: str | None = None,
         state: Path | str | None = None,
+        may_save: Callable[[], bool] = lambda: True,
         leases: bool = True,
         drills: DrillsWord = "none",
         silence_seconds: float = SILENCE_SECONDS,
@@ -74,6 +75,7 @@ class AsyncKillSwitchClient:
             keys,
             last_event_id=last_event_id,
             state=Path(state) if state is not None else None,
+            may_save=may_save,
             clock=clock,
             monotonic=monotonic,
         )
@@ -153,6 +155,10 @@ class AsyncKillSwitchClient:
         if self._failure is not None:
             raise self._failure
         return self._subscription.decision(rollout, Scope(ring=ring, os_build=os_build, model=model, tenant=tenant))
+
+    def rollouts(self) -> list[str]:
+        """Return the rollouts of which anything is known."""
+        return list(self._subscription.book.known())
 
     async def wait(self, timeout_seconds: float) -> None:
         """Wait until an event or a lease comes, but no longer than this."""

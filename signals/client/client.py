@@ -55,6 +55,7 @@ class KillSwitchClient:
         from_start: bool = False,
         last_event_id: str | None = None,
         state: Path | str | None = None,
+        may_save: Callable[[], bool] = lambda: True,
         leases: bool = True,
         drills: DrillsWord = "none",
         silence_seconds: float = SILENCE_SECONDS,
@@ -75,6 +76,7 @@ class KillSwitchClient:
             from_start: begin with the first event ever instead of the next one, where no state says otherwise.
             last_event_id: begin right behind this one; wins over `from_start` and the state.
             state: file that keeps what is known over a restart, one for each client; None keeps nothing.
+            may_save: asked before the state is written; False while an event is still being worked on elsewhere.
             leases: whether leases are sent too; without them `decision` never says proceed.
             drills: whether drills are sent: `none`, `include` or `only`.
             silence_seconds: a connection without a byte for so long is dead; heartbeats come every 15 s.
@@ -101,6 +103,7 @@ class KillSwitchClient:
             keys,
             last_event_id=last_event_id,
             state=Path(state) if state is not None else None,
+            may_save=may_save,
             clock=clock,
             monotonic=monotonic,
         )
@@ -132,6 +135,8 @@ class KillSwitchClient:
         self._http.close()
         if self._thread is not None:
             self._thread.join(_JOIN_SECONDS)
+            if not self._thread.is_alive():
+                self._subscription.save()
 
     def events(self) -> Iterator[Switch]:
         """Yield every verified event in order, for ever, reconnecting as needed.
@@ -206,6 +211,10 @@ class KillSwitchClient:
         if self._failure is not None:
             raise self._failure
         return self._subscription.decision(rollout, Scope(ring=ring, os_build=os_build, model=model, tenant=tenant))
+
+    def rollouts(self) -> list[str]:
+        """Return the rollouts of which anything is known."""
+        return list(self._subscription.book.known())
 
     def wait(self, timeout_seconds: float) -> None:
         """Wait until an event or a lease comes, but no longer than this; for loops that ask `decision` again."""

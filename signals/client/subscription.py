@@ -78,6 +78,7 @@ class Subscription:
         *,
         last_event_id: str | None = None,
         state: Path | None = None,
+        may_save: Callable[[], bool] = lambda: True,
         clock: Clock | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -88,13 +89,14 @@ class Subscription:
             keys: whose signatures are believed.
             last_event_id: begin right behind this one; wins over the state's.
             state: the file that keeps what is known; None keeps nothing.
+            may_save: asked before the state is written; False while something that came is not done with.
             clock: the wall clock, by which leases end.
             monotonic: tells elapsed time, in seconds.
 
         Raises:
             StateError: the state can't be used.
         """
-        self.wish, self._keys, self._state = wish, keys, state
+        self.wish, self._keys, self._state, self._may_save = wish, keys, state, may_save
         self._clock, self._monotonic = clock or WallClock(), monotonic
         kept = read_state(state, keys, wish.lane, wish.rollout) if state is not None else None
         self.last_event_id = last_event_id or (kept.last_event_id if kept is not None else None)
@@ -162,7 +164,7 @@ class Subscription:
     def handled(self, message: Message | None) -> None:
         """Note that the caller is done with a message: only now does the state on disk move past it."""
         urgent = isinstance(message, VerifiedEvent)
-        if self._state is not None and self._dirty and (urgent or self._monotonic() - self._saved_at >= SAVE_SECONDS):
+        if urgent or self._monotonic() - self._saved_at >= SAVE_SECONDS:
             self.save()
 
     def save(self) -> None:
@@ -171,7 +173,7 @@ class Subscription:
         Raises:
             StateError: it can't be written.
         """
-        if self._state is None or not self._dirty:
+        if self._state is None or not self._dirty or not self._may_save():
             return
         write_state(self._state, self.wish.lane, self.wish.rollout, self.last_event_id, self.book.known())
         self._dirty, self._saved_at = False, self._monotonic()

@@ -7,14 +7,16 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from deploy.cli.keys import keys
 from deploy.cli.switch import COMMANDS
+from deploy.cli.watch import watch
 from detectors.verdict import DecisionWord
 from signals.killswitch.keys import KeyFiles
 from signals.killswitch.signing import PublicKeys
 from support.streams import OPERATOR, READER, StreamRig, eventually, streaming
 from support.switches import KEYS, ROLLOUT, SIGNER, STRANGER, verdict
 
-BY_NAME = {command.name: command for command in COMMANDS}
+BY_NAME = {command.name: command for command in (*COMMANDS, watch, keys)}
 
 
 @pytest.fixture
@@ -123,8 +125,8 @@ class TestVerify:
 
 def test_keys_are_listed_from_the_folder_or_the_server(rig: StreamRig, tmp_path: Path) -> None:
     signer = KeyFiles(tmp_path).signer()
-    assert run("keys", "--data-dir", tmp_path).output == f"{signer.key_id}  Ed25519\n"
-    published = run("keys", "--url", rig.url, "--json")
+    assert run("keys", "list", "--data-dir", tmp_path).output == f"{signer.key_id}  Ed25519\n"
+    published = run("keys", "export", "--url", rig.url)
     assert PublicKeys.parse(published.stdout_bytes).ids == [SIGNER.key_id]
-    empty = run("keys", "--data-dir", tmp_path / "empty")
+    empty = run("keys", "list", "--data-dir", tmp_path / "empty")
     assert (empty.exit_code, "start Cordon once" in empty.stderr) == (1, True)

@@ -47,7 +47,7 @@ def test_the_bad_rollout_is_killed_and_marked(process: CordonProcess) -> None:
     assert done.stdout.startswith("DRILL PASSED: killed ")
     assert "crashes posted" in done.stdout
     watched = cordon(
-        "watch", "--url", process.urls["streams"], "--token-file", process.data / "rollouts.token",
+        "watch", "--drills", "only", "--url", process.urls["streams"], "--token-file", process.data / "rollouts.token",
         "--from-start", "--count", "2",
     )  # fmt: skip
     lines = watched.stdout.splitlines()
