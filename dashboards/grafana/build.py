@@ -16,6 +16,7 @@ from dashboards.grafana.boards.fleet import FLEET
 from dashboards.grafana.boards.killswitch import KILLSWITCH
 from dashboards.grafana.boards.pipeline import PIPELINE
 from dashboards.grafana.boards.rollout import ROLLOUT
+from dashboards.grafana.provision.resources import alerting_file
 
 BOARDS: tuple[Board, ...] = (FLEET, ROLLOUT, DRIVERS, KILLSWITCH, PIPELINE)
 
@@ -28,16 +29,22 @@ def written(board: Board) -> str:
     return json.dumps(made, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 
+def _written_to(file: Path, text: str) -> list[Path]:
+    if file.exists() and file.read_text(encoding="utf-8") == text:
+        return []
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return [file]
+
+
 def write(folder: Path) -> list[Path]:
-    """Write all boards; return the files that changed."""
+    """Write all boards, and beside them the alert rules as a file; return the files that changed."""
     folder.mkdir(parents=True, exist_ok=True)
-    changed = []
+    changed: list[Path] = []
     for board in BOARDS:
-        file, text = folder / f"{board.uid}.json", written(board)
-        if not file.exists() or file.read_text(encoding="utf-8") != text:
-            file.write_text(text, encoding="utf-8")
-            changed.append(file)
-    return changed
+        changed += _written_to(folder / f"{board.uid}.json", written(board))
+    alerting = folder.parent / "provisioning" / "alerting" / "cordon.json"
+    return changed + _written_to(alerting, json.dumps(alerting_file(), indent=2, sort_keys=True) + "\n")
 
 
 def folder() -> Path:

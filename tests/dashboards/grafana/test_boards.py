@@ -7,9 +7,11 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 
 from dashboards.grafana import queries
 from dashboards.grafana.build import BOARDS, folder, written
+from dashboards.grafana.provision.resources import alerting_file
 
 UIDS = ["cordon-drivers", "cordon-fleet", "cordon-killswitch", "cordon-pipeline", "cordon-rollout"]
 
@@ -48,6 +50,21 @@ def test_a_board_is_of_the_published_form(uid: str, grafana_schema: dict[str, An
 def test_the_committed_boards_are_fresh() -> None:
     """`make dashboards` would change nothing."""
     assert [board.uid for board in BOARDS if (folder() / f"{board.uid}.json").read_text() != written(board)] == []
+    alerting = json.loads((folder().parent / "provisioning" / "alerting" / "cordon.json").read_text())
+    assert alerting == alerting_file()
+
+
+def test_files_for_provisioning_name_the_data_sources_that_the_boards_use() -> None:
+    file = folder().parent / "provisioning" / "datasources" / "cordon.yaml"
+    found = {source["uid"]: source["type"] for source in yaml.safe_load(file.read_text())["datasources"]}
+    used = {
+        (target["datasource"]["uid"], target["datasource"]["type"])
+        for uid in UIDS
+        for panel in panels(committed(uid))
+        for target in panel["targets"]
+        if "datasource" in target
+    }
+    assert set(found.items()) >= used
 
 
 def test_every_board_is_committed_and_none_is_left_over() -> None:
@@ -113,6 +130,7 @@ def test_a_board_uses_only_variables_that_it_has(uid: str) -> None:
 
 def test_every_query_file_is_used() -> None:
     text = "".join((folder() / f"{uid}.json").read_text() for uid in UIDS)
+    text += (folder().parent / "provisioning" / "alerting" / "cordon.json").read_text()
     unused = [
         name for name in queries.names() if json.dumps(queries.query(name).text, ensure_ascii=False)[1:-1] not in text
     ]
