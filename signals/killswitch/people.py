@@ -57,11 +57,13 @@ class Ruling:
         result: the closed word.
         transition: how the switch moves, where it does.
         request: the release that waits from now on, or that is approved by this command.
+        broke_glass: a release that needed a second person was made without one.
     """
 
     result: CommandResult
     transition: Transition | None = None
     request: PendingRelease | None = None
+    broke_glass: bool = False
 
 
 def ruling(command: Command, standing: Standing, approvals: Approvals, rules: Rules, now_ms: int) -> Ruling:
@@ -74,9 +76,10 @@ def ruling(command: Command, standing: Standing, approvals: Approvals, rules: Ru
     moved = by_person(standing, command)
     if isinstance(moved, CommandResult):
         return Ruling(moved)
-    if _needs_second(command, standing, rules) and not command.break_glass:
+    needs_second = _needs_second(command, standing, rules)
+    if needs_second and not command.break_glass:
         return _request(command, approvals, now_ms)
-    return Ruling(CommandResult.APPLIED, moved)
+    return Ruling(CommandResult.APPLIED, moved, broke_glass=needs_second)
 
 
 def _not_admitted(command: Command, rules: Rules, now_ms: int) -> CommandResult | None:

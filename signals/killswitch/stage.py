@@ -232,7 +232,7 @@ class SignalsStage:
         if ruled.request is not None:
             self._approvals.take(ruled.request)
             self._place.remember(ruled.request.command_id, CommandResult.APPLIED.value)
-        switch = by_command(self._switch(command.rollout, standing, ruled.transition, names), command, ruled.request)
+        switch = by_command(self._switch(command.rollout, standing, ruled.transition, names), command, ruled)
         if switch.break_glass:
             self._metrics.count("break_glass_total")
             logger.error("GLASS BROKEN on %s: %s", switch.rollout, switch.sentence)

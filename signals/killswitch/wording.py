@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 from detectors.scope import Scope
 from detectors.verdict import Verdict
-from signals.events import Command, PendingRelease, Switch
+from signals.events import Command, Switch
 from signals.killswitch.machine import ENDED_DOCS, Transition
+from signals.killswitch.people import Ruling
 from signals.killswitch.standing import STOPS, Standing
 
 
@@ -50,14 +51,15 @@ def by_verdict(switch: Switch, verdict: Verdict, transition: Transition) -> Swit
     return switch
 
 
-def by_command(switch: Switch, command: Command, request: PendingRelease | None) -> Switch:
+def by_command(switch: Switch, command: Command, ruled: Ruling) -> Switch:
     """Complete an event that a person caused.
 
     Args:
         switch: the event's data.
-        command: what was asked for; an approval where `request` is given.
-        request: the release that it approves.
+        command: what was asked for.
+        ruled: what became of it; with the request that it approves, if it is an approval.
     """
+    request = ruled.request
     switch.action, switch.command_id = command.action, command.command_id
     switch.name, switch.principal, switch.reason = command.name, command.principal, command.reason
     until = f" until {_time(command.until_ms)}" if command.until_ms else ""
@@ -69,7 +71,7 @@ def by_command(switch: Switch, command: Command, request: PendingRelease | None)
         switch.sentence = (
             f"{request.name} asked for release{about}: {request.reason}; {command.name} approved it: {command.reason}"
         )
-    elif command.break_glass:
+    elif ruled.broke_glass:
         switch.break_glass = True
         switch.sentence = f"BREAK-GLASS, no second person: {switch.sentence}"
     return switch

@@ -1,26 +1,63 @@
-"""No sequence of verdicts, commands, redeliveries, faults and restarts reaches a forbidden state."""
+"""No sequence of verdicts, commands, approvals, ends, redeliveries, faults and restarts reaches a forbidden state.
+
+What is held to after every step, read only from what left the stage:
+
+- the events of a rollout are one chain from 1 on, and no number was given to two events;
+- a live kill, of the whole or of a part, is left by a person's release only, and that release names two principals or
+  is marked as break-glass;
+- once a person has released the whole, the detector never moves the rollout again, nor a part that a person released;
+- the detector makes no event while it is muted, and none that binds while it is in dry run;
+- what a rollout system is told that knows nothing of parts is the strictest of the whole and every stop that stands;
+- no end comes before its time, and none that has come is left out;
+- nothing is obeyed twice, an event says all that the stage goes by, and the audit trail matches.
+"""
+
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from detectors.verdict import DecisionWord, Verdict, VerdictWord
+from detectors.scope import WHOLE, Scope
+from detectors.verdict import DecisionWord, Reason, ScopedDecision, Verdict, VerdictWord
 from ingest.log.interface import Entry, LogUnavailableError
-from signals.events import Action, Command, SwitchState
-from signals.killswitch.verify import Chain
-from support.switches import ROLLOUT, START_MS, SwitchRig, command, verdict
+from signals.events import Action, Command, Mode, Switch, SwitchState
+from signals.killswitch.audit_check import verify_chain
+from signals.killswitch.standing import STOPS, decision_of, standing_after, strictest
+from signals.killswitch.verify import Chain, VerifiedEvent
+from support.switches import ROLLOUT, START_MS, SwitchRig, approval, command, verdict
 
 OTHER = "r-fedcba9876543210"
+TENANT, BUILD = Scope(tenant="acme"), Scope(os_build="22631")
 # Mostly the one rollout and the verdict words that go with a decision: what matters is long histories of one switch.
 ROLLOUTS = st.sampled_from([ROLLOUT, ROLLOUT, ROLLOUT, OTHER])
+PARTS = st.lists(
+    st.tuples(st.sampled_from([TENANT, BUILD]), st.sampled_from([DecisionWord.HOLD, DecisionWord.KILL])), max_size=2
+)
 VERDICTS = st.tuples(
     st.sampled_from(DecisionWord),
     st.one_of(st.none(), st.none(), st.sampled_from(VerdictWord)),
     st.sampled_from([False, False, True]),
     ROLLOUTS,
     st.integers(0, 1000),
+    st.one_of(st.just([]), PARTS),
 )
+COMMANDS = st.tuples(
+    st.sampled_from([action for action in Action if action is not Action.APPROVE]),
+    ROLLOUTS,
+    st.sampled_from([WHOLE, WHOLE, TENANT, BUILD]),
+    st.sampled_from([0, 0, 30, 600]),
+    st.sampled_from(["ops-1", "ops-2"]),
+    st.sampled_from([False, False, False, True]),
+)
+
+
+def parts_of(items: list[tuple[Scope, DecisionWord]]) -> list[ScopedDecision]:
+    return [
+        ScopedDecision(scope=scope, decision=word, reason=Reason.KILL_EVIDENCE, sentence="its own", log10_evidence=9.0)
+        for scope, word in items
+    ]
 
 
 class SwitchModel(RuleBasedStateMachine):
@@ -36,19 +73,44 @@ class SwitchModel(RuleBasedStateMachine):
         self.asked: list[Command] = []
 
     @rule(items=st.lists(VERDICTS, min_size=1, max_size=6), settle=st.booleans())
-    def say(self, items: list[tuple[DecisionWord, VerdictWord | None, bool, str, int]], settle: bool) -> None:
-        for decision, word, dry_run, rollout, step_ms in items:
+    def say(self, items: list[tuple[Any, ...]], settle: bool) -> None:
+        for decision, word, dry_run, rollout, step_ms, parts in items:
             self.at_ms += step_ms
-            self.said.append(verdict(decision, word=word, rollout=rollout, at_ms=self.at_ms, dry_run=dry_run))
-            self.rig.say(self.said[-1])
+            said = verdict(decision, word=word, rollout=rollout, at_ms=self.at_ms, dry_run=dry_run)
+            said.scoped = parts_of(parts)
+            self.said.append(said)
+            self.rig.say(said)
         if settle:
             self.rig.settle()
 
-    @rule(items=st.lists(st.tuples(st.sampled_from(Action), ROLLOUTS), min_size=1, max_size=4), settle=st.booleans())
-    def ask(self, items: list[tuple[Action, str]], settle: bool) -> None:
-        for action, rollout in items:
-            self.asked.append(command(action, f"c-{len(self.asked)}", rollout=rollout))
-            self.rig.ask(self.asked[-1])
+    @rule(items=st.lists(COMMANDS, min_size=1, max_size=4), settle=st.booleans())
+    def ask(self, items: list[tuple[Any, ...]], settle: bool) -> None:
+        for action, rollout, scope, seconds, principal, break_glass in items:
+            until_ms = self.rig.clock.now_ms() + seconds * 1000 if seconds else 0
+            asked = command(
+                action,
+                f"c-{len(self.asked)}",
+                rollout=rollout,
+                scope=scope if action in (Action.HOLD, Action.KILL, Action.RELEASE) else WHOLE,
+                until_ms=until_ms if action in (Action.HOLD, Action.MUTE, Action.DRY_RUN) else 0,
+                principal=principal,
+                break_glass=break_glass,
+            )
+            self.asked.append(asked)
+            self.rig.ask(asked)
+        if settle:
+            self.rig.settle()
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), principal=st.sampled_from(["ops-1", "ops-2", "lead-1"]), settle=st.booleans())
+    def approve(self, data: st.DataObject, principal: str, settle: bool) -> None:
+        """Approve any earlier command, whether it waits or not, as anybody, the one who asked included."""
+        waiting = {request.command_id for request in self.rig.place().pending}
+        likely = [asked for asked in self.asked if asked.command_id in waiting] or self.asked[-3:]
+        approved = data.draw(st.sampled_from(likely))
+        asked = approval(f"c-{len(self.asked)}", approved.command_id, rollout=approved.rollout, principal=principal)
+        self.asked.append(asked)
+        self.rig.ask(asked)
         if settle:
             self.rig.settle()
 
@@ -87,42 +149,114 @@ class SwitchModel(RuleBasedStateMachine):
             self.rig.settle()
         self.rig.settle()
 
-    @rule(minutes=st.integers(1, 3))
-    def time_passes(self, minutes: int) -> None:
-        self.rig.clock.drive_to(self.rig.clock.now_ms() + minutes * 60_000)
-        self.rig.settle()
+    @rule(seconds=st.sampled_from([10, 60, 180, 700, 4000]), settle=st.booleans())
+    def time_passes(self, seconds: int, settle: bool) -> None:
+        self.rig.clock.drive_to(self.rig.clock.now_ms() + seconds * 1000)
+        if settle:
+            self.rig.settle()
 
     @rule()
     def compaction(self) -> None:
         self.rig.log.maintain()
 
+    @rule()
+    def every_end_that_has_come_is_told(self) -> None:
+        self.rig.settle()
+        for rollout in (ROLLOUT, OTHER):
+            ends_ms = self.rig.stage.standing(rollout).ends_ms
+            assert not ends_ms or ends_ms > self.rig.clock.now_ms()
+
     @invariant()
-    def events_are_one_chain_and_kill_latches(self) -> None:
+    def nothing_forbidden_was_said(self) -> None:
         if not hasattr(self, "rig"):
             return
         chain = Chain("live", from_start=True)
-        live: dict[str, SwitchState] = {}
-        disarmed: set[str] = set()
-        commands: set[str] = set()
-        for event in self.rig.events():
-            if not chain.accept(event):
-                # The same bytes again, after an acknowledgement was lost: the chain refuses anything else.
-                continue
-            switch = event.switch
-            if live.get(switch.rollout) is SwitchState.KILLED:
-                assert (switch.state, switch.cause) == (SwitchState.RELEASED, "person")
-            if switch.rollout in disarmed:
-                assert switch.cause == "person"
-            if switch.command_id:
-                assert switch.command_id not in commands
-                commands.add(switch.command_id)
-            if switch.state is SwitchState.KILLED:
-                assert switch.decision is DecisionWord.KILL
-            if switch.state is SwitchState.RELEASED:
-                disarmed.add(switch.rollout)
-            if not switch.dry_run:
-                live[switch.rollout] = switch.state
+        histories: dict[str, _History] = {}
+        events = self.rig.events()
+        for event in events:
+            # The same bytes again, after an acknowledgement was lost: the chain refuses anything else.
+            if chain.accept(event):
+                histories.setdefault(event.switch.rollout, _History()).take(event)
+        for rollout, history in histories.items():
+            # The stage may be ahead of what it has appended, never behind it.
+            assert self.rig.stage.standing(rollout).number >= history.number
+        entries = [record.value or b"" for record in self.rig.records(self.rig.audit)]
+        assert verify_chain(entries, events).findings == []
+
+
+class _History:
+    """What one rollout's events have said so far, kept without the stage's own code."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.kills: set[Scope] = set()
+        self.released: set[Scope] = set()
+        self.commands: set[str] = set()
+        self.mode = Mode.LIVE
+        self.mode_until_ms = 0
+        self.ends: dict[Scope, int] = {}
+        self.disarmed = False
+
+    def take(self, event: VerifiedEvent) -> None:
+        switch = event.switch
+        self.number = switch.number
+        self._kills_latch(switch)
+        self._detector_keeps_out(switch)
+        self._ends_keep_their_time(switch)
+        self._the_picture_is_whole(switch)
+        if switch.command_id:
+            assert switch.command_id not in self.commands
+            self.commands.add(switch.command_id)
+        self.mode, self.mode_until_ms = switch.mode, switch.mode_until_ms
+        assert standing_after(switch, event.digest).told() | {"decision": switch.decision} == {
+            name: getattr(switch, name) for name in standing_after(switch, "").told()
+        }
+
+    def _kills_latch(self, switch: Switch) -> None:
+        standing = {stop.scope for stop in switch.stops if stop.state is SwitchState.KILLED}
+        if switch.whole is SwitchState.KILLED:
+            standing.add(WHOLE)
+        lifted = self.kills - standing
+        if lifted:
+            assert (switch.state, switch.cause) == (SwitchState.RELEASED, "person")
+            assert switch.scope.whole or lifted == {switch.scope}
+            if not switch.break_glass:
+                assert switch.approved_by
+                assert switch.principal
+                assert switch.approved_by != switch.principal
+        self.kills = standing
+
+    def _detector_keeps_out(self, switch: Switch) -> None:
+        if switch.cause == "detector":
+            assert not self.disarmed
+            assert switch.scope not in self.released
+            assert self.mode is not Mode.MUTED
+            if self.mode is Mode.DRY_RUN:
+                # A stop that a verdict's own dry run lifts is lifted for all.
+                assert switch.dry_run or switch.state not in STOPS
+        if switch.cause == "person" and switch.state is SwitchState.RELEASED:
+            self.released.add(switch.scope)
+        self.disarmed = self.disarmed or not switch.armed
+        assert switch.armed is not self.disarmed
+
+    def _ends_keep_their_time(self, switch: Switch) -> None:
+        if switch.cause == "timer":
+            ended = {"hold_ended": self.ends.get(switch.scope, 0)}.get(switch.reason, self.mode_until_ms)
+            assert 0 < ended <= switch.decided_ms
+        stops = [*switch.stops, *([switch.whole_stop] if switch.whole_stop else [])]
+        self.ends = {stop.scope: stop.until_ms for stop in stops if stop.until_ms}
+
+    def _the_picture_is_whole(self, switch: Switch) -> None:
+        assert switch.whole is not None
+        assert switch.whole_decision is not None
+        assert (switch.whole in STOPS) == (switch.whole_stop is not None)
+        words = [decision_of(stop.state, DecisionWord.HOLD) for stop in switch.stops]
+        told = strictest([switch.whole_decision, *words])
+        assert switch.decision is told or (switch.dry_run and switch.state in STOPS)
+        if switch.dry_run:
+            # What is marked moves no stop that binds.
+            assert switch.scope not in {stop.scope for stop in switch.stops}
 
 
 TestSwitchModel = SwitchModel.TestCase
-TestSwitchModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSwitchModel.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -12,7 +12,7 @@ from signals.events import Action, SwitchState, place_decoder, record_decoder
 from signals.killswitch.place import COMMANDS_REMEMBERED
 from signals.killswitch.signing import PublicKeys, UnknownKeyError
 from signals.killswitch.stage import SignalsStage
-from support.switches import ROLLOUT, START_MS, STRANGER, SwitchRig, command, verdict
+from support.switches import ROLLOUT, START_MS, STRANGER, SwitchRig, approval, command, verdict
 
 
 @pytest.fixture
@@ -62,10 +62,10 @@ def test_a_persons_word_carries_name_reason_and_the_update(rig: SwitchRig) -> No
 
 
 def test_a_repeated_command_is_obeyed_once_across_releases_and_restarts(rig: SwitchRig) -> None:
-    rig.ask(command(Action.KILL, "c-1"), command(Action.RELEASE, "c-2"))
+    rig.ask(command(Action.KILL, "c-1"), command(Action.RELEASE, "c-2"), approval("c-3", "c-2"))
     rig.settle()
     rig.restart()
-    rig.ask(command(Action.KILL, "c-1"))
+    rig.ask(command(Action.KILL, "c-1"), command(Action.RELEASE, "c-2"), approval("c-3", "c-2"))
     rig.settle()
     assert [event.switch.state for event in rig.events()] == [SwitchState.KILLED, SwitchState.RELEASED]
 
@@ -118,9 +118,12 @@ def test_events_that_the_state_does_not_know_are_read_before_numbering(rig: Swit
     rig.log = torn
     rig.start()
     assert rig.stage.standing(ROLLOUT).number == 2
-    rig.ask(command(Action.RELEASE, "c-1"))
+    rig.ask(command(Action.RELEASE, "c-1"), approval("c-2", "c-1"))
     rig.settle()
     assert [event.switch.number for event in rig.events()] == [1, 2, 3]
+    # The trail was torn off as well: events without an entry are given one, each once.
+    numbers = [entry.event_id for entry in rig.trail() if entry.event_id]
+    assert numbers == [f"{ROLLOUT}/{number}" for number in (1, 2, 3)]
 
 
 def test_a_second_owner_takes_over_and_the_first_writes_no_more(rig: SwitchRig) -> None:
@@ -181,7 +184,8 @@ def test_every_kind_of_event_is_a_cloud_event(rig: SwitchRig, cloudevents_schema
     rig.say(verdict(DecisionWord.HOLD), verdict(DecisionWord.PROCEED, at_ms=START_MS + 1))
     rig.say(verdict(DecisionWord.KILL, at_ms=START_MS + 2))
     rig.settle()
-    rig.ask(command(Action.RELEASE, "c-1"), command(Action.HOLD, "c-2"), command(Action.KILL, "c-3"))
+    rig.ask(command(Action.RELEASE, "c-1"), approval("c-1a", "c-1"))
+    rig.ask(command(Action.HOLD, "c-2"), command(Action.KILL, "c-3"))
     rig.settle()
     validator = Draft7Validator(cloudevents_schema, format_checker=Draft7Validator.FORMAT_CHECKER)
     events = rig.events()
@@ -194,7 +198,7 @@ def test_every_kind_of_event_is_a_cloud_event(rig: SwitchRig, cloudevents_schema
 def test_a_release_keeps_the_detector_out_over_a_persons_next_hold_and_a_restart(rig: SwitchRig) -> None:
     rig.say(verdict(DecisionWord.KILL))
     rig.settle()
-    rig.ask(command(Action.RELEASE, "c-1"), command(Action.HOLD, "c-2"))
+    rig.ask(command(Action.RELEASE, "c-1"), approval("c-1a", "c-1"), command(Action.HOLD, "c-2"))
     rig.settle()
     rig.restart()
     rig.say(verdict(DecisionWord.KILL, at_ms=START_MS + 1), verdict(DecisionWord.PROCEED, at_ms=START_MS + 2))

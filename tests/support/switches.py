@@ -15,7 +15,9 @@ from ingest.log.specs import topic_specs
 from ingest.metrics import Metrics
 from ingest.rollouts import Bound, Rollout
 from ingest.topics import Topics
-from signals.events import Action, Command
+from signals.events import Action, AuditEntry, Command, SwitchPlace, audit_decoder, place_decoder
+from signals.killswitch.people import Rules
+from signals.killswitch.place import PLACE_PREFIX
 from signals.killswitch.signing import PublicKeys, Signer
 from signals.killswitch.stage import SignalsStage
 from signals.killswitch.verify import VerifiedEvent, open_event, parse_envelope
@@ -91,8 +93,9 @@ def approval(command_id: str, approves: str, *, rollout: str = ROLLOUT, **fields
 class SwitchRig:
     """A log in memory with a signals stage under its Owner; `restart` ends it without a word and makes another."""
 
-    def __init__(self, topics: Topics | None = None) -> None:
+    def __init__(self, topics: Topics | None = None, rules: Rules | None = None) -> None:
         self.topics = topics or Topics()
+        self.rules = rules or Rules()
         self.clock = DrivenClock(START_MS)
         self.log = MemoryLog(topic_specs(self.topics), self.clock)
         self.metrics = Metrics()
@@ -107,7 +110,7 @@ class SwitchRig:
         return TopicPartition(self.topics.name(word), 0)
 
     def start(self) -> None:
-        self.stage = SignalsStage(self.log, self.topics, 0, SIGNER, KEYS, self.clock, self.metrics)
+        self.stage = SignalsStage(self.log, self.topics, 0, SIGNER, KEYS, self.clock, self.metrics, self.rules)
         self.owner = Owner(self.log, "signals/0", "signals", self.stage, self.switches, self.clock)
         self.owner.start()
 
@@ -137,6 +140,15 @@ class SwitchRig:
 
     def records(self, source: TopicPartition) -> list[Record]:
         return self.log.read(source, 0, max_records=100_000, max_bytes=1 << 30)
+
+    def place(self) -> SwitchPlace:
+        """Return the latest place record; an empty one before the first."""
+        found = [record for record in self.records(self.switches) if (record.key or b"").startswith(PLACE_PREFIX)]
+        return place_decoder.decode(found[-1].value or b"") if found else SwitchPlace(offsets={}, commands=[])
+
+    def trail(self) -> list[AuditEntry]:
+        """Return the entries of the audit trail."""
+        return [audit_decoder.decode(record.value or b"") for record in self.records(self.audit)]
 
     def events(self) -> list[VerifiedEvent]:
         return [open_event(parse_envelope(record.value or b""), KEYS) for record in self.records(self.killswitch)]
