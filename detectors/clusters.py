@@ -94,7 +94,8 @@ def group_signatures(signatures: Iterable[SignatureText], alike_least: float = A
     how rare they are (TF-IDF), of length 1; the parts are put side by side with the weights 0.35, 0.15 and 0.5, so that
     the cosine of two signatures is the weighted mean of their parts' cosines. Reduced to 96 dimensions by SVD, they are
     clustered by density (HDBSCAN), which needs no number of groups and leaves what is like nothing alone. Whoever is
-    less alike to the group's representative than `alike_least`, by the full features, is put out again.
+    less alike to the group's representative than `alike_least`, by the full features, is put out again; those put out
+    are looked at by themselves, for among few signatures density joins what is merely not far.
 
     Assumptions. Names of one bug share modules on the stack and most letters. Offsets may all differ.
 
@@ -134,9 +135,7 @@ def group_signatures(signatures: Iterable[SignatureText], alike_least: float = A
     labels = _labels(parts[-1])
     found = []
     for label in sorted(set(labels.tolist()) - {-1}):
-        group = _group(kept, parts, np.flatnonzero(labels == label), alike_least)
-        if group is not None:
-            found.append(group)
+        found += _groups(kept, parts, np.flatnonzero(labels == label), alike_least)
     found.sort(key=lambda group: (-group.devices, group.representative))
     grouped = {member.name for group in found for member in group.members}
     return Groups(groups=found, alone=[one.name for one in kept if one.name not in grouped], left_out=left_out)
@@ -202,26 +201,34 @@ def _labels(whole: Any) -> npt.NDArray[np.int64]:
     return labels
 
 
-def _group(
+def _groups(
     signatures: Sequence[SignatureText], parts: Sequence[Any], members: npt.NDArray[np.int64], alike_least: float
-) -> Group | None:
+) -> list[Group]:
+    """Return the groups in one cluster: round the most seen signature, then round the most seen of the rest."""
     ranked = np.array(sorted(members.tolist(), key=lambda i: (-signatures[i].devices, signatures[i].name)))
-    # Cosines to the representative: by part, then of the whole.
-    alike = np.column_stack([np.asarray((part[ranked] @ part[ranked[0]].T).todense()).ravel() for part in parts])
-    alike = np.round(np.clip(alike, 0.0, 1.0), 6)
-    alike[0, -1] = 1.0
+    found = []
+    while len(ranked) >= 2:
+        # Cosines to the representative: by part, then of the whole.
+        alike = np.column_stack([np.asarray((part[ranked] @ part[ranked[0]].T).todense()).ravel() for part in parts])
+        alike = np.round(np.clip(alike, 0.0, 1.0), 6)
+        alike[0, -1] = 1.0
+        near = alike[:, -1] >= alike_least
+        if near.sum() >= 2:
+            found.append(_group(signatures, ranked[near].tolist(), alike[near].tolist()))
+        ranked = ranked[~near]
+    return found
+
+
+def _group(signatures: Sequence[SignatureText], members: Sequence[int], alike: Sequence[Sequence[float]]) -> Group:
     kept = [
         Member(name=one.name, devices=one.devices, alike=row[3], parts=(row[0], row[1], row[2]))
-        for one, row in zip([signatures[index] for index in ranked.tolist()], alike.tolist(), strict=True)
-        if row[3] >= alike_least
+        for one, row in zip([signatures[index] for index in members], alike, strict=True)
     ]
-    if len(kept) < 2:
-        return None
     return Group(
         representative=kept[0].name,
         members=kept,
         devices=sum(member.devices for member in kept),
-        why=_why(signatures[int(ranked[0])], kept),
+        why=_why(signatures[members[0]], kept),
     )
 
 

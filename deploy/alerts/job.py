@@ -136,15 +136,13 @@ class AlertsJob:
         end = min(until, begin + source.HOURS_AT_ONCE)
         if begin >= end:
             return False
-        if judge.wants_names:
-            judge.learn(source.signatures(self._store, begin))
         rows = source.hours(self._store, begin, end)
         # By id: what is written twice in a day needs to be read once only.
         written: dict[str, Alert] = {}
         for hour in range(begin, end):
             if self._stop.is_set():
                 break
-            for alert in judge.judge(hour, rows.get(hour, [])):
+            for alert in source.judge_hour(self._store, judge, hour, rows.get(hour, [])):
                 written[alert.alert] = alert
                 self._metrics.count("alerts_written_total", state=alert.state.value)
         self._write(judge, written.values())

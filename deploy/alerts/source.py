@@ -11,6 +11,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from detectors.alerts.hours import SeenPattern
+from detectors.alerts.judge import AlertJudge
+from detectors.alerts.wire import Alert
 from detectors.clusters import SIGNATURES_MAX, SignatureText
 from ingest.store.interface import Reader, Store
 from ingest.store.queries import named_queries
@@ -99,6 +101,13 @@ def signatures(store: Rows, end: int) -> Sequence[SignatureText]:
         )
         for name, module, bugcheck, frames, devices in store.rows("pattern_signatures", **asked)
     ]  # fmt: skip
+
+
+def judge_hour(store: Rows, judge: AlertJudge, hour: int, rows: Sequence[SeenPattern]) -> list[Alert]:
+    """Judge an hour, after a comparison of signatures where one is due; return the alerts to be written."""
+    if judge.wants_names(hour, rows):
+        judge.learn(hour, signatures(store, hour + 1))
+    return judge.judge(hour, rows)
 
 
 def _moment(hour: int) -> str:

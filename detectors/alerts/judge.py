@@ -60,15 +60,19 @@ class AlertJudge:
         self._tests = ELond(false_share)
         self._hours = Hours()
 
-    @property
-    def wants_names(self) -> bool:
-        """Whether signatures should be compared before the next hour: once a day of event time."""
-        return self.next_hour - self._named_hour >= DAY_HOURS
+    def wants_names(self, hour: int, rows: Sequence[SeenPattern]) -> bool:
+        """Tell whether signatures should be compared before an hour is judged.
 
-    def learn(self, texts: Sequence[SignatureText]) -> None:
-        """Take the signatures of late, and read those that are alike as one from now on."""
+        Once a day of event time, and where several devices crash with one that was not compared yet: it may be a bug
+        under another name.
+        """
+        fresh = any(row.devices >= DEVICES_LEAST and not self.names.compared(row.signature) for row in rows)
+        return fresh or hour - self._named_hour >= DAY_HOURS
+
+    def learn(self, hour: int, texts: Sequence[SignatureText]) -> None:
+        """Take the signatures of late, an hour's that is to be judged too, and read those that are alike as one."""
         self.names.learn(texts)
-        self._named_hour = self.next_hour
+        self._named_hour = hour
 
     def judge(self, hour: int, rows: Sequence[SeenPattern]) -> list[Alert]:
         """Judge one hour; return the alerts that must be written, in the order of their ids.

@@ -16,10 +16,11 @@ NOTE_CHARS_MAX: Final = 512
 
 
 class NamesState(msgspec.Struct, kw_only=True):
-    """What `Names.snapshot` gives: signature to name, and name to how it came about."""
+    """What `Names.snapshot` gives: signature to name, name to how it came about, and what was compared last."""
 
     names: dict[str, str]
     notes: dict[str, str]
+    compared: list[str]
 
 
 class Names:
@@ -31,6 +32,11 @@ class Names:
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._notes: dict[str, str] = {}
+        self._compared: frozenset[str] = frozenset()
+
+    def compared(self, signature: str) -> bool:
+        """Tell whether a signature was among those that were compared last."""
+        return signature in self._compared
 
     def of(self, signature: str) -> str:
         """Return the name of a signature."""
@@ -42,6 +48,7 @@ class Names:
 
     def learn(self, texts: Sequence[SignatureText]) -> None:
         """Join what is alike among these signatures to the names there are, or to new ones."""
+        self._compared = frozenset(one.name for one in texts)
         for group in group_signatures(texts).groups:
             self._join(group)
         while len(self._names) > NAMES_MAX:
@@ -61,11 +68,12 @@ class Names:
 
     def snapshot(self) -> NamesState:
         """Return the state; `restore` of it goes on bit for bit."""
-        return NamesState(names=dict(self._names), notes=dict(self._notes))
+        return NamesState(names=dict(self._names), notes=dict(self._notes), compared=sorted(self._compared))
 
     @classmethod
     def restore(cls, state: NamesState) -> "Names":
         """Build the names that `state` was taken from."""
         names = cls()
         names._names, names._notes = dict(state.names), dict(state.notes)
+        names._compared = frozenset(state.compared)
         return names

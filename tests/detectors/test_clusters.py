@@ -163,3 +163,22 @@ def test_wrong_use_is_refused() -> None:
 def test_cleaning_cuts_and_keeps_what_is_printable() -> None:
     assert clean("CSAgent\x00.SYS\u202e") == "csagent.sys"
     assert len(clean("x" * 10_000, NAME_CHARS_MAX)) == NAME_CHARS_MAX
+
+
+def test_two_names_of_one_bug_are_joined_also_where_a_busy_signature_stands_near_them() -> None:
+    """Among a handful of signatures density takes a shared stop code for nearness."""
+    bug = SignatureText(
+        name="contoso.sys|0x50", module="contoso.sys", bugcheck="0x50", frames=("contoso.sys+0x1f00",), devices=20
+    )
+    again = SignatureText(
+        name="contoso.sys|0x7e", module="contoso.sys", bugcheck="0x7e", frames=("contoso.sys+0x1f00",), devices=9
+    )
+    busy = SignatureText(
+        name="rtkvhd64.sys|0x50", module="rtkvhd64.sys", bugcheck="0x50", frames=("rtkvhd64.sys+0x9a31",), devices=400
+    )
+    other = SignatureText(
+        name="disk.sys|0x7a", module="disk.sys", bugcheck="0x7a", frames=("disk.sys+0x77aa",), devices=50
+    )
+    found = group_signatures([bug, again, busy, other])
+    assert [[member.name for member in group.members] for group in found.groups] == [[bug.name, again.name]]
+    assert found.alone == [other.name, busy.name]

@@ -1,6 +1,7 @@
 """Crash reports of a quiet fleet over days, and a storm at their end, as log entries for a store."""
 
 import random
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,12 +17,13 @@ QUIET = (("nvlddmkm.sys", 0x116), ("netwtw10.sys", 0xD1), ("storport.sys", 0x7A)
 BUILDS = ("22631.3880", "19045.4651")
 
 
-def crash(device: int, at_ms: int, module: str, bugcheck: int, build: str, tenant: str, offset: int = 0x1F00) -> Bsod:
-    """Return one crash report."""
+def crash(device: int, at_ms: int, module: str, bugcheck: int, build: str, tenant: str) -> Bsod:
+    """Return one crash report; a driver's stacks are alike, those of two drivers are not."""
+    offset = zlib.crc32(module.encode()) % (1 << 20)
     return Bsod(
         device=f"{device:016x}", seq=at_ms % 2**40, at_ms=at_ms, boot_id=f"b{at_ms}", boot_at_ms=at_ms - 600_000,
         os_build=build, form_factor="laptop", model="Latitude 5440", ring="early", tenant=tenant, bugcheck=bugcheck,
-        module=module, frames=[Frame(module=module, offset=offset + 64 * step) for step in range(4)],
+        module=module, frames=[Frame(module=module, offset=(offset * (step + 1)) % (1 << 20)) for step in range(4)],
     )  # fmt: skip
 
 

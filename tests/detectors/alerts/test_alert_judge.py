@@ -95,8 +95,11 @@ def test_what_is_a_rollouts_is_left_to_it_unless_the_rollout_is_everywhere(state
 
 def test_near_duplicates_are_one_alert_that_names_them(state: bytes) -> None:
     judge = restored(state)
-    judge.learn(texts("bad.sys|0x7e", "bad.sys|0x50", "bad.sys|0x3b"))
-    assert not judge.wants_names
+    assert judge.wants_names(STORM, [storm(5)])
+    assert not judge.wants_names(FIRST_HOUR + 1, [storm(2)])
+    judge.learn(STORM, texts("bad.sys|0x7e", "bad.sys|0x50", "bad.sys|0x3b"))
+    assert not judge.wants_names(STORM + 1, [storm(5)])
+    assert judge.wants_names(STORM + 24, [])
     (alert,) = run(judge, {0: [storm(5), storm(9, "bad.sys|0x50"), storm(4, "bad.sys|0x3b")]}, 1)
     assert alert.pattern == "bad.sys|0x7e"
     assert alert.signatures == ["bad.sys|0x50", "bad.sys|0x7e", "bad.sys|0x3b"]
@@ -107,8 +110,8 @@ def test_near_duplicates_are_one_alert_that_names_them(state: bytes) -> None:
 
 def test_a_name_once_given_is_kept(state: bytes) -> None:
     judge = restored(state)
-    judge.learn(texts("bad.sys|0x7e", "bad.sys|0x50"))
-    judge.learn(texts("bad.sys|0x3b", "bad.sys|0x50", "bad.sys|0x7e"))
+    judge.learn(STORM, texts("bad.sys|0x7e", "bad.sys|0x50"))
+    judge.learn(STORM, texts("bad.sys|0x3b", "bad.sys|0x50", "bad.sys|0x7e"))
     assert {judge.names.of(f"bad.sys|{code}") for code in ("0x7e", "0x50", "0x3b")} == {"bad.sys|0x7e"}
     assert judge.names.of("other.sys|0x50") == "other.sys|0x50"
 
