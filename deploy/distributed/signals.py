@@ -14,6 +14,7 @@ from deploy.distributed.health import health_app
 from deploy.distributed.lookout import Lookout
 from deploy.serving.configuration import ConfigurationError
 from deploy.serving.keys import reload_keys
+from deploy.serving.pagers import pager_crew
 from deploy.serving.servers import Listener
 from deploy.serving.webhooks import webhook_service
 from deploy.workers.signals import SignalsParts, signals_agents, signals_shares
@@ -74,6 +75,9 @@ class SignalsProcess:
             settings, base.log, base.topics, base.clock, base.metrics, lambda: shares.owned
         )
         self._facts["webhook_key"] = webhook_key.fingerprint
+        self._pagers = pager_crew(
+            settings, base.log, base.topics, ring.trusted, base.clock, base.metrics, self._lookout, lambda: shares.owned
+        )
         self._crew = Crew(
             [("signals", signals_agents(parts, base.connection, shares))],
             self._words,
@@ -117,6 +121,7 @@ class SignalsProcess:
             await until_kafka(self._check_facts, "this installation")
             await self._streams.start()
             await asyncio.to_thread(self._webhooks.start)
+            self._pagers.start()
             self._lookout.start()
             await self._crew.start()
             self._reloading = asyncio.create_task(self._reload())
@@ -132,6 +137,7 @@ class SignalsProcess:
         if self._reloading is not None:
             self._reloading.cancel()
         await asyncio.to_thread(self._webhooks.stop)
+        await asyncio.to_thread(self._pagers.stop)
         await self._crew.stop()
         await self._lookout.stop()
         for listener in self._listeners:

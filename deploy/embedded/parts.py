@@ -16,6 +16,7 @@ from deploy.alerts.source import ReaderRows
 from deploy.embedded.pipeline import Pipeline
 from deploy.embedded.progress import PipelineProgress
 from deploy.serving.configuration import ConfigurationError, policies_of, pseudonym_key_of, topics_of
+from deploy.serving.pagers import pager_crew
 from deploy.serving.webhooks import webhook_service
 from detectors.policy import Policies
 from detectors.stage import DetectionStage
@@ -45,6 +46,7 @@ from signals.killswitch.keys import KeyFiles
 from signals.killswitch.leasing import Granting, terms_of
 from signals.killswitch.people import Rules
 from signals.killswitch.stage import SignalsStage
+from signals.pagers.crew import PagerCrew
 
 
 @dataclass(slots=True)
@@ -59,6 +61,7 @@ class Parts:
     gateway: Gateway
     streams: StreamService
     webhooks: WebhookService
+    pagers: PagerCrew
     pipeline: Pipeline
     reports_app: Starlette
     streams_app: Starlette
@@ -137,6 +140,7 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         gateway=gateway,
         streams=streams,
         webhooks=webhooks,
+        pagers=pager_crew(settings, log, topics, ring.trusted, wall, metrics, pipeline, lambda: (0,)),
         pipeline=pipeline,
         reports_app=reports_app(gateway),
         streams_app=streams_app(streams, tokens.authenticate, wall, pipeline, terms, webhook_desk=webhooks.desk),

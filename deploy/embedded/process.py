@@ -86,6 +86,7 @@ class Embedded:
         self._spawn("log-maintenance", self._maintain)
         await self.parts.streams.start()
         await asyncio.to_thread(self.parts.webhooks.start)
+        self.parts.pagers.start()
         await self.parts.gateway.start()
         for listener in self._listeners:
             await listener.start()
@@ -106,6 +107,7 @@ class Embedded:
             await listener.stop()
         await self.parts.streams.stop()
         await asyncio.to_thread(self.parts.webhooks.stop)
+        await asyncio.to_thread(self.parts.pagers.stop)
         await asyncio.to_thread(self.parts.pipeline.stop)
         self._stopping.set()
         if self.parts.sink is not None:

@@ -1,4 +1,4 @@
-"""An outbox under its Owner with a dispatcher, on a log in memory, by a clock that the test drives; and vendors to page.
+"""An outbox under its Owner with a dispatcher, on a log in memory, by a clock that tests drive; and vendors to page.
 
 `Rig.turn` is one turn of the service's loop without its threads. `Vendor` stands for a paging service that keeps
 incidents by key, and misbehaves as it is told.
