@@ -8,6 +8,7 @@ and a field of the target that is not known never makes the answer laxer.
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from detectors.scope import WHOLE, Scope
 from detectors.verdict import DecisionWord
@@ -50,7 +51,7 @@ class Effective:
     Attributes:
         decision: `proceed`, `hold` or `kill`, never `unknown`.
         reason: why, as a closed word.
-        sentence: why, with its numbers, for a person.
+        sentence: why, with its numbers, for a person; the same until something changes.
         until_ms: when the answer ends by itself: the lease's end, or the hold's; 0: not by itself.
         scope: the part whose stop decided; the whole where none did.
     """
@@ -111,11 +112,12 @@ def standing_stops(switch: Switch | None) -> Iterator[ScopedStop]:
     """Yield every stop that binds after an event, that of the whole first."""
     if switch is None:
         return
-    state = switch.whole or switch.state
-    # A dry-run event about a part says nothing against a stop of the whole that stood before it.
-    if state in STOPS and not (switch.dry_run and switch.scope.whole):
-        until_ms = switch.until_ms if switch.scope.whole else 0
-        yield ScopedStop(scope=WHOLE, state=state, until_ms=until_ms, number=switch.number)
+    if switch.whole_stop is not None:
+        yield switch.whole_stop
+    elif (switch.whole in STOPS) if switch.whole is not None else (switch.state in STOPS and not switch.dry_run):
+        # A release that knew no parts told of the whole only, and marked the whole event where it bound nobody.
+        state = switch.whole or switch.state
+        yield ScopedStop(scope=WHOLE, state=state, until_ms=switch.until_ms, number=switch.number)
     yield from switch.stops
 
 
@@ -134,10 +136,11 @@ def _strictest(switch: Switch | None, lease: Lease | None, target: Scope) -> Sco
 
 def _stopped(stop: ScopedStop) -> Effective:
     part = stop.scope.text or "the whole rollout"
+    until = f", until {_time(stop.until_ms)}" if stop.until_ms else ""
     return Effective(
         decision=_DECISION_OF[stop.state],
         reason=EffectiveReason(stop.state.value),
-        sentence=f"{part} is {stop.state.value} by event {stop.number}",
+        sentence=f"{part} is {stop.state.value} by event {stop.number}{until}",
         until_ms=stop.until_ms,
         scope=stop.scope,
     )
@@ -161,18 +164,21 @@ def _by_lease(switch: Switch | None, lease: Lease | None, now_ms: int) -> Effect
     if lease.decision is not DecisionWord.PROCEED:
         return _waiting(EffectiveReason.NOT_GRANTED, f"the lease says {lease.decision.value}, which is no proceed")
     if now_ms >= lease.expires_ms:
-        ago = (now_ms - lease.expires_ms) / 1000
-        return _waiting(EffectiveReason.LEASE_EXPIRED, f"the lease ran out {ago:.1f} s ago and was not renewed")
+        sentence = f"the lease ran out at {_time(lease.expires_ms)} and was not renewed"
+        return _waiting(EffectiveReason.LEASE_EXPIRED, sentence)
     if lease.number < number:
         sentence = f"the lease is of event {lease.number}, and event {number} came after it: the next lease is due"
         return _waiting(EffectiveReason.LEASE_OUTDATED, sentence)
-    left = (lease.expires_ms - now_ms) / 1000
     return Effective(
         decision=DecisionWord.PROCEED,
         reason=EffectiveReason.LEASE_VALID,
-        sentence=f"nothing stops it, and the lease holds for another {left:.1f} s",
+        sentence=f"nothing stops it, and the lease holds until {_time(lease.expires_ms)}",
         until_ms=lease.expires_ms,
     )
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _waiting(reason: EffectiveReason, sentence: str) -> Effective:

@@ -11,6 +11,7 @@ from ingest.tenancy import tenant_hash
 from signals.events import Lease, Mode, ScopedStop, Switch, SwitchState
 from signals.killswitch.effective import (
     EFFECTIVE_REASON_DOCS,
+    STOPS,
     Effective,
     EffectiveReason,
     effective,
@@ -56,7 +57,9 @@ def switch(
         mode=Mode.DRY_RUN if dry_run else Mode.LIVE,
         scope=scope,
         until_ms=until_ms,
-        whole=whole,
+        whole=SwitchState.OBSERVING if dry_run and whole in STOPS else whole,
+        whole_stop=None if dry_run or whole not in STOPS else stop(WHOLE, whole, until_ms),
+        dry_stops=[stop(WHOLE, whole)] if dry_run and whole in STOPS else [],
         stops=list(stops),
     )
 
@@ -155,7 +158,7 @@ def test_a_stop_always_wins(
     said = said or switch()
     said.stops = [*said.stops, stop(target, state)] if not target.whole else said.stops
     if target.whole:
-        said.whole, said.scope, said.dry_run = state, WHOLE, False
+        said.whole, said.whole_stop = state, stop(WHOLE, state)
     found = effective(said, held, target, START_MS + offset, verdict=verdict)
     assert STRICT[found.decision] >= (2 if state is SwitchState.KILLED else 1)
 
@@ -221,12 +224,17 @@ def test_a_lease_that_knows_more_than_we_do_names_stops_we_have_not_seen() -> No
 
 def test_an_event_of_a_release_that_knew_no_parts_stands_for_the_whole() -> None:
     old = switch(SwitchState.KILLED)
-    old.whole = None
+    old.whole = old.whole_stop = None
     assert effective(old, lease(), CANARY, START_MS).killed
+    old.dry_run = True
+    assert effective(old, lease(), CANARY, START_MS).proceed
 
 
-def test_a_dry_run_of_a_part_lifts_no_stop_of_the_whole() -> None:
-    assert effective(switch(SwitchState.HELD, dry_run=True, scope=CANARY), lease(), WHOLE, START_MS).held
+@pytest.mark.parametrize("scope", [WHOLE, CANARY])
+def test_a_dry_run_event_says_nothing_against_a_stop_that_stood_before_it(scope: Scope) -> None:
+    said = switch(SwitchState.HELD, scope=scope)
+    said.dry_run, said.dry_stops = True, [stop(scope, SwitchState.KILLED)]
+    assert effective(said, lease(), WHOLE, START_MS).held
 
 
 @pytest.mark.parametrize("verdict", list(DecisionWord))
