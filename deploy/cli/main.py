@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("deploy.cli.worker", "worker"),
     "signals": ("deploy.cli.signals", "signals"),
     "demo": ("deploy.cli.demo", "demo"),
+    "demo-lease": ("deploy.cli.demo_lease", "demo_lease"),
     "drill": ("deploy.cli.drill", "drill"),
     "replay": ("deploy.cli.replay", "replay"),
     "reprocess": ("deploy.cli.reprocess", "reprocess"),
@@ -33,9 +34,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "watch": ("deploy.cli.watch", "watch"),
     "verify": ("deploy.cli.switch", "verify"),
     "keys": ("deploy.cli.keys", "keys"),
-    "hold": ("deploy.cli.switch", "hold"),
-    "kill": ("deploy.cli.switch", "kill"),
-    "release": ("deploy.cli.switch", "release"),
+    "hold": ("deploy.cli.people", "hold"),
+    "kill": ("deploy.cli.people", "kill"),
+    "release": ("deploy.cli.people", "release"),
+    "approvals": ("deploy.cli.people", "approvals"),
+    "approve": ("deploy.cli.people", "approve"),
+    "mute": ("deploy.cli.people", "mute"),
+    "dry-run": ("deploy.cli.people", "dry_run"),
+    "arm": ("deploy.cli.people", "arm"),
+    "audit": ("deploy.cli.audit", "audit"),
 }
 
 
