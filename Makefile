@@ -15,7 +15,7 @@ ARGS ?=
 # Test processes side by side: most tests wait for processes, brokers and disks. 0 runs all in one.
 JOBS ?= 3
 
-.PHONY: help setup deps-system check test chaos demo backtest kafka bench bench-detectors bench-distributed docs dashboards figures lock clean
+.PHONY: help setup deps-system check test chaos demo demo-lease backtest kafka bench bench-detectors bench-distributed bench-signals chaos-signals docs dashboards figures lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,9 @@ chaos: setup ## Kill processes and brokers in twenty seeded incidents (about hal
 demo: setup ## Replay 2024-07-19 with and without Cordon, verify the signed kill
 	@$(BIN)/cordon demo
 
+demo-lease: setup ## Kill a Cordon and see every client on hold when its lease ends
+	@$(BIN)/cordon demo-lease
+
 backtest: setup ## Run the whole scenario library: Cordon's detectors and what others use (exit 1: not as expected)
 	@$(BIN)/cordon backtest --all $(ARGS)
 
@@ -59,6 +62,9 @@ bench-detectors: setup ## Measure crashes to a kill, validity, cost and lies, wr
 
 bench-distributed: setup ## Measure the distributed way on a local Kafka, write build/bench/distributed.json
 	@$(BIN)/python -m deploy.bench.distributed $(ARGS)
+
+bench-signals: setup ## Measure decision to subscriber by stream and webhook, write build/bench/signals.json
+	@$(BIN)/python -m deploy.bench.signals $(ARGS)
 
 docs: setup ## Write the generated documentation again
 	@$(BIN)/python -m deploy.docs

@@ -207,7 +207,7 @@ class PublicKeys:
             named = ", ".join(signature.keyid[:64] for signature in envelope.signatures)
             raise UnknownKeyError(
                 f"signed by {named}; known keys are {', '.join(keys) or 'none'}. Get the current key set from "
-                f"somebody you trust (`cordon keys list --json`), or refuse the event: another party signed it"
+                f"somebody you trust (`cordon keys export`), or refuse the event: another party signed it"
             )
         message = pae(envelope.payload_type, payload)
         signed_by = [one.keyid for one in known if _signed(keys[one.keyid], one, message)]
