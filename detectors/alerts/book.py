@@ -261,7 +261,7 @@ def _top(signatures: Counter[str]) -> list[str]:
 def sentence_of(alert: Alert) -> str:
     """Return an alert as a sentence with its numbers."""
     others = len(alert.signatures) - 1
-    like = f" (with {others} names like it)" if others > 0 else ""
+    like = f" (with {others} {'name' if others == 1 else 'names'} like it)" if others > 0 else ""
     where = [" and ".join(text for text in _key(place) if text) for place in alert.places[:3]]
     since, found_on = _time(alert.opened_ms), ", ".join(one or "all machines" for one in where)
     text = (

@@ -115,7 +115,7 @@ class AlertJudge:
         left_out = self.book.left_out + self._watch.dropped
         if ready:
             sentence = (
-                f"{self.book.open_count:,} alerts are open; {tests:,} tests of patterns and hours so far, "
+                f"{self.book.open_count:,} {'alert is' if self.book.open_count == 1 else 'alerts are'} open; {tests:,} tests of patterns and hours so far, "
                 f"{self._tests.discoveries:,} of them beyond the usual"
             )
         else:
