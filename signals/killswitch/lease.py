@@ -201,7 +201,7 @@ class LeaseBook:
             caught_up: whether all that was said and asked up to now, or shortly before, has been read.
         """
         now_ms = self._clock.now_ms()
-        rollouts = self._take_urgent() + self._take_batch(now_ms)
+        rollouts = dict.fromkeys(self._take_urgent() + self._take_batch(now_ms))
         if not rollouts:
             return []
         leases = [lease for rollout in rollouts if (lease := self._look(rollout, caught_up, now_ms)) is not None]
