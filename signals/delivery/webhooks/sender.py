@@ -9,12 +9,13 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from ingest.clock import Clock
 from signals.delivery.webhooks.lane import DETAIL_CHARACTERS_MAX, Result
@@ -24,6 +25,7 @@ from signals.delivery.webhooks.words import AttemptWord
 ANSWER_BYTES_MAX = 4096
 KEEPALIVE_SECONDS = 60.0
 LOOKUPS_MAX = 32
+URLS_CACHED_MAX = 8192
 _TRY_AGAIN = frozenset({408, 425})
 
 # Host and port to addresses, as text; runs in the loop.
@@ -95,6 +97,7 @@ class WebhookSender:
             lookup: resolves names.
         """
         self._policy, self._clock = policy, clock
+        self._target = lru_cache(URLS_CACHED_MAX)(self._parse)
         timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         # One session for https and one for http: which addresses are allowed depends on it.
         self._sessions = {
@@ -123,9 +126,10 @@ class WebhookSender:
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Result:
         """Post and return how it ended; raises nothing but cancellation."""
         try:
-            self._policy.check_url(url)
-            session = self._sessions[urlsplit(url).scheme]
-            async with session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+            target = self._target(url)
+            async with self._sessions[target.scheme].post(
+                target, data=body, headers=headers, allow_redirects=False
+            ) as answer:
                 read = await answer.content.read(ANSWER_BYTES_MAX)
                 if not answer.content.at_eof():
                     # A long answer is not read to its end: its connection is of no more use.
@@ -140,6 +144,10 @@ class WebhookSender:
             if refused is not None:
                 return Result(AttemptWord.REFUSED_TARGET, str(refused))
             return Result(AttemptWord.UNREACHABLE, f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS_MAX])
+
+    def _parse(self, url: str) -> URL:
+        self._policy.check_url(url)
+        return URL(url, encoded=True)
 
     def _connector(self, lookup: Lookup, *, tls: bool) -> aiohttp.TCPConnector:
         def checked_socket(info: Any) -> socket.socket:
