@@ -121,6 +121,7 @@ class AlertsJob:
             self._judge = AlertJudge.restore(_state_decoder.decode(join(STATE_NAME, found)))
             self._writing, self._pieces = found[0].writing, max(found) + 1
             self._metrics.set("alerts_open", self._judge.book.open_count)
+            self._metrics.set("alerts_judged_timestamp", self._judge.next_hour * 3600)
         self._fence = fence
 
     def _advance(self) -> bool:

@@ -114,9 +114,10 @@ class AlertJudge:
         ready, tests = self._watch.fitted, self._tests.started
         left_out = self.book.left_out + self._watch.dropped
         if ready:
+            many = f"{self.book.open_count:,} {'alert is' if self.book.open_count == 1 else 'alerts are'} open"
             sentence = (
-                f"{self.book.open_count:,} {'alert is' if self.book.open_count == 1 else 'alerts are'} open; {tests:,} tests of patterns and hours so far, "
-                f"{self._tests.discoveries:,} of them beyond the usual"
+                f"{many}; {tests:,} tests of patterns and hours so far, {self._tests.discoveries:,} of them beyond the "
+                f"usual"
             )
         else:
             sentence = (
