@@ -16,6 +16,7 @@ from ingest.metrics import Metrics
 from ingest.rollouts import Bound, Rollout
 from ingest.topics import Topics
 from signals.events import Action, AuditEntry, Command, SwitchPlace, audit_decoder, place_decoder
+from signals.killswitch.leasing import Granting
 from signals.killswitch.people import Rules
 from signals.killswitch.place import PLACE_PREFIX
 from signals.killswitch.signing import PublicKeys, Signer
@@ -93,6 +94,9 @@ def approval(command_id: str, approves: str, *, rollout: str = ROLLOUT, **fields
 class SwitchRig:
     """A log in memory with a signals stage under its Owner; `restart` ends it without a word and makes another."""
 
+    # On what terms leases are granted; None grants none.
+    granting: Granting | None = None
+
     def __init__(self, topics: Topics | None = None, rules: Rules | None = None) -> None:
         self.topics = topics or Topics()
         self.rules = rules or Rules()
@@ -110,7 +114,9 @@ class SwitchRig:
         return TopicPartition(self.topics.name(word), 0)
 
     def start(self) -> None:
-        self.stage = SignalsStage(self.log, self.topics, 0, SIGNER, KEYS, self.clock, self.metrics, self.rules)
+        self.stage = SignalsStage(
+            self.log, self.topics, 0, SIGNER, KEYS, self.clock, self.metrics, self.rules, granting=self.granting
+        )
         self.owner = Owner(self.log, "signals/0", "signals", self.stage, self.switches, self.clock)
         self.owner.start()
 
