@@ -25,16 +25,17 @@ from ingest.log.interface import Entry, LogUnavailableError
 from signals.events import Action, Command, Mode, Switch, SwitchState
 from signals.killswitch.audit_check import verify_chain
 from signals.killswitch.standing import STOPS, decision_of, standing_after, strictest
-from signals.killswitch.verify import Chain, VerifiedEvent
-from support.switches import ROLLOUT, START_MS, SwitchRig, approval, command, verdict
+from signals.killswitch.verify import Chain, VerifiedEvent, open_event, parse_envelope
+from support.switches import KEYS, ROLLOUT, START_MS, SwitchRig, approval, command, verdict
 
 OTHER = "r-fedcba9876543210"
 TENANT, BUILD = Scope(tenant="acme"), Scope(os_build="22631")
 # Mostly the one rollout and the verdict words that go with a decision: what matters is long histories of one switch.
 ROLLOUTS = st.sampled_from([ROLLOUT, ROLLOUT, ROLLOUT, OTHER])
-PARTS = st.lists(
-    st.tuples(st.sampled_from([TENANT, BUILD]), st.sampled_from([DecisionWord.HOLD, DecisionWord.KILL])), max_size=2
-)
+SCOPES = st.sampled_from([WHOLE, TENANT, BUILD])
+OPERATORS = st.sampled_from(["ops-1", "ops-2"])
+PART_WORDS = st.sampled_from([DecisionWord.HOLD, DecisionWord.KILL])
+PARTS = st.lists(st.tuples(st.sampled_from([TENANT, BUILD]), PART_WORDS), max_size=2)
 VERDICTS = st.tuples(
     st.sampled_from(DecisionWord),
     st.one_of(st.none(), st.none(), st.sampled_from(VerdictWord)),
@@ -46,9 +47,9 @@ VERDICTS = st.tuples(
 COMMANDS = st.tuples(
     st.sampled_from([action for action in Action if action is not Action.APPROVE]),
     ROLLOUTS,
-    st.sampled_from([WHOLE, WHOLE, TENANT, BUILD]),
+    SCOPES,
     st.sampled_from([0, 0, 30, 600]),
-    st.sampled_from(["ops-1", "ops-2"]),
+    OPERATORS,
     st.sampled_from([False, False, False, True]),
 )
 
@@ -71,6 +72,17 @@ class SwitchModel(RuleBasedStateMachine):
         self.at_ms = START_MS
         self.said: list[Verdict] = []
         self.asked: list[Command] = []
+        self.chain = Chain("live", from_start=True)
+        self.histories: dict[str, _History] = {}
+        self.events: list[VerifiedEvent] = []
+        self.read_to = 0
+
+    def next_id(self) -> str:
+        return f"c-{len(self.asked)}"
+
+    def put(self, asked: Command) -> None:
+        self.asked.append(asked)
+        self.rig.ask(asked)
 
     @rule(items=st.lists(VERDICTS, min_size=1, max_size=6), settle=st.booleans())
     def say(self, items: list[tuple[Any, ...]], settle: bool) -> None:
@@ -89,30 +101,58 @@ class SwitchModel(RuleBasedStateMachine):
             until_ms = self.rig.clock.now_ms() + seconds * 1000 if seconds else 0
             asked = command(
                 action,
-                f"c-{len(self.asked)}",
+                self.next_id(),
                 rollout=rollout,
                 scope=scope if action in (Action.HOLD, Action.KILL, Action.RELEASE) else WHOLE,
                 until_ms=until_ms if action in (Action.HOLD, Action.MUTE, Action.DRY_RUN) else 0,
                 principal=principal,
                 break_glass=break_glass,
             )
-            self.asked.append(asked)
-            self.rig.ask(asked)
+            self.put(asked)
         if settle:
             self.rig.settle()
 
+    @rule(rollout=ROLLOUTS, scope=SCOPES, principal=OPERATORS)
+    def kill_and_ask_for_the_release(self, rollout: str, scope: Scope, principal: str) -> None:
+        self.put(command(Action.KILL, self.next_id(), rollout=rollout, scope=scope, principal=principal))
+        self.put(command(Action.RELEASE, self.next_id(), rollout=rollout, scope=scope, principal=principal))
+        self.rig.settle()
+
+    @precondition(lambda self: self.rig.place().pending)
+    @rule(data=st.data(), principal=st.sampled_from(["ops-1", "ops-2", "lead-1"]))
+    def approve_what_waits(self, data: st.DataObject, principal: str) -> None:
+        """Approve as anybody, the one who asked included."""
+        request = data.draw(st.sampled_from(self.rig.place().pending))
+        said = {"rollout": request.rollout, "principal": principal}
+        self.put(approval(self.next_id(), request.command_id, **said))
+        self.rig.settle()
+
     @precondition(lambda self: self.asked)
-    @rule(data=st.data(), principal=st.sampled_from(["ops-1", "ops-2", "lead-1"]), settle=st.booleans())
-    def approve(self, data: st.DataObject, principal: str, settle: bool) -> None:
-        """Approve any earlier command, whether it waits or not, as anybody, the one who asked included."""
-        waiting = {request.command_id for request in self.rig.place().pending}
-        likely = [asked for asked in self.asked if asked.command_id in waiting] or self.asked[-3:]
-        approved = data.draw(st.sampled_from(likely))
-        asked = approval(f"c-{len(self.asked)}", approved.command_id, rollout=approved.rollout, principal=principal)
-        self.asked.append(asked)
-        self.rig.ask(asked)
-        if settle:
-            self.rig.settle()
+    @rule(data=st.data(), rollout=ROLLOUTS)
+    def approve_what_may_not_wait(self, data: st.DataObject, rollout: str) -> None:
+        approved = data.draw(st.sampled_from(self.asked)).command_id
+        self.put(approval(self.next_id(), approved, rollout=rollout))
+
+    @rule(rollout=ROLLOUTS, scope=SCOPES)
+    def break_the_glass(self, rollout: str, scope: Scope) -> None:
+        self.put(command(Action.RELEASE, self.next_id(), rollout=rollout, scope=scope, break_glass=True))
+        self.rig.settle()
+
+    @rule(rollout=ROLLOUTS, decision=st.sampled_from([DecisionWord.HOLD, DecisionWord.PROCEED]), word=PART_WORDS)
+    def every_part_goes_bad(self, rollout: str, decision: DecisionWord, word: DecisionWord) -> None:
+        self.at_ms += 1
+        said = verdict(decision, rollout=rollout, at_ms=self.at_ms)
+        said.scoped = parts_of([(TENANT, word), (BUILD, word)])
+        self.said.append(said)
+        self.rig.say(said)
+        self.rig.settle()
+
+    @rule(rollout=ROLLOUTS, action=st.sampled_from([Action.HOLD, Action.MUTE, Action.DRY_RUN]), scope=SCOPES)
+    def something_ends_soon(self, rollout: str, action: Action, scope: Scope) -> None:
+        until_ms = self.rig.clock.now_ms() + 30_000
+        part = scope if action is Action.HOLD else WHOLE
+        self.put(command(action, self.next_id(), rollout=rollout, scope=part, until_ms=until_ms))
+        self.rig.settle()
 
     @precondition(lambda self: self.said)
     @rule(data=st.data())
@@ -170,18 +210,18 @@ class SwitchModel(RuleBasedStateMachine):
     def nothing_forbidden_was_said(self) -> None:
         if not hasattr(self, "rig"):
             return
-        chain = Chain("live", from_start=True)
-        histories: dict[str, _History] = {}
-        events = self.rig.events()
-        for event in events:
+        for record in self.rig.log.read(self.rig.killswitch, self.read_to, max_records=100_000):
+            self.read_to = record.offset + 1
+            event = open_event(parse_envelope(record.value or b""), KEYS)
+            self.events.append(event)
             # The same bytes again, after an acknowledgement was lost: the chain refuses anything else.
-            if chain.accept(event):
-                histories.setdefault(event.switch.rollout, _History()).take(event)
-        for rollout, history in histories.items():
+            if self.chain.accept(event):
+                self.histories.setdefault(event.switch.rollout, _History()).take(event)
+        for rollout, history in self.histories.items():
             # The stage may be ahead of what it has appended, never behind it.
             assert self.rig.stage.standing(rollout).number >= history.number
         entries = [record.value or b"" for record in self.rig.records(self.rig.audit)]
-        assert verify_chain(entries, events).findings == []
+        assert verify_chain(entries, self.events).findings == []
 
 
 class _History:
