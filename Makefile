@@ -15,7 +15,7 @@ ARGS ?=
 # Test processes side by side: most tests wait for processes, brokers and disks. 0 runs all in one.
 JOBS ?= 3
 
-.PHONY: help setup deps-system check test chaos demo demo-lease backtest kafka bench bench-detectors bench-distributed bench-signals chaos-signals docs dashboards figures lock clean
+.PHONY: help setup deps-system check test chaos demo demo-lease demo-pagers backtest kafka bench bench-detectors bench-distributed bench-signals chaos-signals docs dashboards figures lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,9 @@ demo: setup ## Replay 2024-07-19 with and without Cordon, verify the signed kill
 
 demo-lease: setup ## Kill a Cordon and see every client on hold when its lease ends
 	@$(BIN)/cordon demo-lease
+
+demo-pagers: setup ## Replay 2024-07-19 with twenty vendors: one is paged, once, and told when it is over
+	@$(BIN)/python -m deploy.cli.demo_pagers $(ARGS)
 
 backtest: setup ## Run the whole scenario library: Cordon's detectors and what others use (exit 1: not as expected)
 	@$(BIN)/cordon backtest --all $(ARGS)

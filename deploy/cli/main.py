@@ -30,6 +30,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "topics": ("deploy.cli.topics", "topics"),
     "token": ("deploy.cli.token", "token"),
     "settings": ("deploy.cli.settings", "settings"),
+    "routes": ("deploy.cli.routes", "routes"),
+    "pagers": ("deploy.cli.pagers", "pagers"),
     "webhooks": ("deploy.cli.webhooks", "webhooks"),
     "watch": ("deploy.cli.watch", "watch"),
     "verify": ("deploy.cli.switch", "verify"),

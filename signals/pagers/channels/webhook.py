@@ -5,6 +5,7 @@ same `webhook-id`, so a receiver that was told twice can tell. Addresses are not
 are: the registry is a file of whoever runs Cordon, not something a client may post.
 """
 
+import base64
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -13,12 +14,13 @@ import httpx2
 import msgspec
 
 from ingest.events import encoder
-from signals.client.webhooks import WebhookError, signature
+from signals.client.webhooks import SECRET_PREFIX, signature
 from signals.pagers.channels.interface import Answer, Message
 from signals.pagers.channels.posting import Poster
 from signals.pagers.words import ChannelKind
 
 EVENT_TYPE: Final = "io.cordon.page.v1"
+KEY_BYTES_LEAST: Final = 24
 
 
 def payload(message: Message) -> dict[str, Any]:
@@ -52,11 +54,7 @@ class WebhookChannel:
         Raises:
             ValueError: the secret is none.
         """
-        try:
-            signature(secret, "check", 0, b"")
-        except WebhookError as error:
-            raise ValueError(f"the signing secret: {error}") from error
-        self._url, self._secret, self._now = url, secret, now_seconds
+        self._url, self._key, self._now = url, _key(secret), now_seconds
         self._poster = Poster({}, transport)
 
     def send(self, message: Message) -> Answer:
@@ -67,10 +65,20 @@ class WebhookChannel:
         headers = {
             "webhook-id": said,
             "webhook-timestamp": str(at),
-            "webhook-signature": signature(self._secret, said, at, body),
+            "webhook-signature": signature(self._key, said, at, body),
         }
         return self._poster.post_bytes(self._url, body, headers)
 
     def close(self) -> None:
         """Close the connection."""
         self._poster.close()
+
+
+def _key(secret: str) -> bytes:
+    try:
+        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except ValueError:
+        key = b""
+    if len(key) < KEY_BYTES_LEAST or not secret.startswith(SECRET_PREFIX):
+        raise ValueError(f"a signing secret is {SECRET_PREFIX} and the base64 of {KEY_BYTES_LEAST} bytes or more")
+    return key
