@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from detectors.sequential import RATIO_MAX, Floats, log_mean_exp, ratio_grid
-from detectors.tenants import NOBODY, ROWS
+from detectors.tenants import GROUPS, NOBODY, ROWS
 
 # A rollout's age windows end at these hours; the last has no end. Crash rates change with the age of an update.
 AGE_HOURS: Final = (1.0, 6.0, 24.0, 72.0)
@@ -29,15 +29,22 @@ class PastRollout(msgspec.Struct, frozen=True, array_like=True):
         crashes: first crashes of exposed devices, one number per window.
         device_seconds: exposed device-time at risk, one number per window.
         groups: the same two of each tenant group that had any; they add up to the above where they are known.
+        origin_ms: when it began; 0 where that is not known.
     """
 
     crashes: tuple[int, ...]
     device_seconds: tuple[float, ...]
     groups: dict[int, tuple[tuple[int, ...], tuple[float, ...]]] = {}
+    origin_ms: int = 0
 
 
 class BaselineState(msgspec.Struct, kw_only=True):
-    """What `Baseline.snapshot` gives: enough to go on bit for bit."""
+    """What `Baseline.snapshot` gives: enough to go on bit for bit.
+
+    Attributes:
+        seasoned: what the past says with the hours of the week taken into account, as it was when the rollout began:
+            rates (33, 5), worst ratios (33,) and shapes (33,); empty where they were not.
+    """
 
     tolerated_ratio: float
     past: list[PastRollout]
@@ -45,6 +52,7 @@ class BaselineState(msgspec.Struct, kw_only=True):
     expected: list[float]
     maximum: float
     frozen: int
+    seasoned: tuple[bytes, bytes, bytes] | None = None
 
 
 def age_window(age_seconds: float) -> int:
@@ -65,6 +73,9 @@ class Baseline:
     averaged over 32 log-spaced rho > rho*. Past rollouts are fixed when this one begins, so M is a martingale. `rows`
     has the evidence without any one tenant group: its past, its crashes and its device-time left out.
 
+    With `past_weights`, device-time counts by what is expected at its hours of the week: that of the past by these, and
+    that of `add` by its `factor`. A past of quiet nights then says what a busy noon is like.
+
     Assumptions. The past rollouts are like this one but for the harm; nothing else shakes the fleet. Shocks that other
     products see too must be kept out: pass `frozen`. Device-seconds are an upper bound of the exposed time.
 
@@ -74,6 +85,11 @@ class Baseline:
     Args:
         past: the past rollouts of the product, harmful ones left out.
         tolerated_ratio: rho0.
+        past_weights: what device-time of the past rollouts counts for, shape (n, windows, 33, 32): by rollout, age
+            window, row and tenant group; None where the hour makes no difference.
+
+    Attributes:
+        seasoned: whether there are such weights.
 
     Example:
         Twenty past rollouts with one crash in a million device-seconds; one crash per 10,000 now: the evidence reaches
@@ -88,7 +104,9 @@ class Baseline:
     Source: Cook and Lawless (2007), "The Statistical Analysis of Recurrent Events", 2.2.3, for the mixed Poisson path.
     """
 
-    def __init__(self, past: Sequence[PastRollout], tolerated_ratio: float = 1.5) -> None:
+    def __init__(
+        self, past: Sequence[PastRollout], tolerated_ratio: float = 1.5, past_weights: Floats | None = None
+    ) -> None:
         self.past = list(past)
         self.tolerated_ratio = tolerated_ratio
         self.frozen = 0
@@ -97,7 +115,12 @@ class Baseline:
         self._crashes: Floats = np.zeros(ROWS)
         self._expected: Floats = np.zeros(ROWS)
         self._moved = False
-        self._rates, worst, self._shape = _history(self.past)
+        self.seasoned = past_weights is not None
+        self._take_history(*_history(self.past, past_weights))
+
+    def _take_history(self, rates: Floats, worst: Floats, shape: Floats) -> None:
+        self._rates, self._worst, self._shape = rates, worst, shape
+        tolerated_ratio = self.tolerated_ratio
         tested = np.minimum(tolerated_ratio * 2.0 * worst, RATIO_MAX / 2)
         self.worst_ratio, self.tested_ratio, self.shape = float(worst[-1]), float(tested[-1]), float(self._shape[-1])
         self._tested = tested
@@ -135,7 +158,7 @@ class Baseline:
         crashes: Mapping[int, int],
         device_seconds: Mapping[int, float],
         *,
-        factor: float = 1.0,
+        factor: float | Floats = 1.0,
         frozen: bool = False,
     ) -> None:
         """Add exposed crashes and device-time of one age window, by tenant group; `settle` says what they come to.
@@ -144,13 +167,15 @@ class Baseline:
             window: age window of this stretch of time, from `age_window`.
             crashes: group to first crashes of exposed devices in it.
             device_seconds: group to exposed device-time at risk, an upper bound where only a bound is known.
-            factor: crash rate expected at this hour of the week, against the week's mean.
+            factor: crash rate expected at this hour of the week, against the week's mean; by row and tenant group
+                (shape (33, 32), 0 where a row leaves the group out) where that is known.
             frozen: other products see a shock too: nothing of this stretch is evidence.
 
         Raises:
             ValueError: a negative count or time, or a factor that is not positive.
         """
-        if min(crashes.values(), default=0) < 0 or not min(device_seconds.values(), default=0.0) >= 0 or factor <= 0:
+        nothing = not isinstance(factor, np.ndarray) and factor <= 0
+        if min(crashes.values(), default=0) < 0 or not min(device_seconds.values(), default=0.0) >= 0 or nothing:
             raise ValueError(f"{crashes} crashes in {device_seconds} device-seconds, factor {factor}: 0 or more needed")
         total = sum(crashes.values())
         if not self.can_hold or frozen or math.isinf(self._rates[NOBODY, window]):
@@ -163,13 +188,11 @@ class Baseline:
         # A row whose past was never watched at this age (a group alone was) stays out of this stretch.
         rates = np.where(np.isinf(self._rates[:, window]), 0.0, self._rates[:, window])
         known = rates > 0
-        told, lasted = np.full(ROWS, float(total)), np.full(ROWS, seconds)
+        told = np.full(ROWS, float(total))
         for group, count in crashes.items():
             told[group] -= count
-        for group, one in device_seconds.items():
-            lasted[group] = max(0.0, lasted[group] - one)
         self._crashes += np.where(known, told, 0.0)
-        self._expected += rates * lasted * factor
+        self._expected += rates * _counting(device_seconds, seconds, factor)
         self._moved = True
 
     def settle(self) -> Floats:
@@ -189,7 +212,7 @@ class Baseline:
         crashes: Mapping[int, int],
         device_seconds: Mapping[int, float],
         *,
-        factor: float = 1.0,
+        factor: float | Floats = 1.0,
         frozen: bool = False,
     ) -> float:
         """`add` a stretch of time and return the log evidence after it, nobody left out."""
@@ -206,12 +229,17 @@ class Baseline:
             expected=self._expected.tolist(),
             maximum=self.maximum,
             frozen=self.frozen,
+            seasoned=(self._rates.tobytes(), self._worst.tobytes(), self._shape.tobytes()) if self.seasoned else None,
         )
 
     @classmethod
     def restore(cls, state: BaselineState) -> "Baseline":
         """Build the detector that `state` was taken from."""
         detector = cls(state.past, state.tolerated_ratio)
+        if state.seasoned is not None:
+            rates, worst, shape = (np.frombuffer(one).copy() for one in state.seasoned)
+            detector._take_history(rates.reshape(ROWS, WINDOWS), worst, shape)
+            detector.seasoned = True
         detector._crashes = np.array(state.crashes, dtype=np.float64)
         detector._expected = np.array(state.expected, dtype=np.float64)
         detector.maximum, detector.frozen = state.maximum, state.frozen
@@ -221,7 +249,21 @@ class Baseline:
         return detector
 
 
-def _history(past: Sequence[PastRollout]) -> tuple[Floats, Floats, Floats]:
+def _counting(device_seconds: Mapping[int, float], total: float, factor: float | Floats) -> Floats:
+    """Return what device-time counts for, by row of the group left out: shape (33,)."""
+    if isinstance(factor, np.ndarray):
+        by_group = np.zeros(GROUPS)
+        for group, one in device_seconds.items():
+            by_group[group] = one
+        weighed: Floats = factor @ by_group
+        return weighed
+    lasted = np.full(ROWS, total)
+    for group, one in device_seconds.items():
+        lasted[group] = max(0.0, lasted[group] - one)
+    return lasted * factor
+
+
+def _history(past: Sequence[PastRollout], weights: Floats | None = None) -> tuple[Floats, Floats, Floats]:
     """Return what the past says, by row of the group left out: rates (33, windows), worst ratio (33,), shape (33,)."""
     crashes, seconds = np.zeros((len(past), ROWS, WINDOWS)), np.zeros((len(past), ROWS, WINDOWS))
     for index, one in enumerate(past):
@@ -229,6 +271,11 @@ def _history(past: Sequence[PastRollout]) -> tuple[Floats, Floats, Floats]:
         for group, (count, lasted) in one.groups.items():
             crashes[index, group] -= count
             seconds[index, group] = np.maximum(seconds[index, group] - lasted, 0.0)
+        if weights is not None and one.groups:
+            by_group = np.zeros((WINDOWS, GROUPS))
+            for group, (_, lasted) in one.groups.items():
+                by_group[:, group] = lasted
+            seconds[index] = np.einsum("wjg,wg->jw", weights[index], by_group)
     total = seconds.sum(axis=0)
     # Half a crash more than seen: a window in which nothing ever crashed is no promise that nothing can.
     rates = np.where(total > 0, (crashes.sum(axis=0) + 0.5) / np.where(total > 0, total, 1.0), math.inf)

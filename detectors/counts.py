@@ -279,6 +279,11 @@ class CohortCounts:
         sums = np.bincount(self._group_of, weights=self._known, minlength=GROUPS)
         return {group: int(sums[group]) for group in np.flatnonzero(sums).tolist()}
 
+    def control_by_group(self) -> dict[int, int]:
+        """Return the devices at risk that are not known to be exposed, by tenant group."""
+        sums = np.bincount(self._group_of, weights=self._control, minlength=GROUPS)
+        return {group: int(sums[group]) for group in np.flatnonzero(sums).tolist()}
+
     @staticmethod
     def too_old(at_ms: int, now_ms: int) -> bool:
         """Tell whether counts of that time are no longer kept."""

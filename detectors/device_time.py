@@ -115,7 +115,7 @@ class DeviceTime:
             return None
         crashes = tuple(sum(told[window] for told, _ in groups.values()) for window in range(WINDOWS))
         seconds = tuple(sum(lasted[window] for _, lasted in groups.values()) for window in range(WINDOWS))
-        return PastRollout(crashes, seconds, groups)
+        return PastRollout(crashes, seconds, groups, self._origin_ms)
 
     def ask(
         self, at_ms: int, counts: CohortCounts, bound: ExposureBound, trusted: list[int], *, leave_one_out: bool

@@ -289,6 +289,16 @@ class SeasonalRates:
         rates: Floats = np.maximum(self.mean_rate * np.exp(effect), self.floor)
         return rates
 
+    def hour_factors(self) -> Floats:
+        """Return how much more is expected at each hour of the week than on average, at any age: shape (168,), mean 1.
+
+        None is below a tenth or above ten times the average, before they are made to average 1.
+        """
+        factors = np.exp(self._hours)
+        factors = np.clip(factors / factors.mean(), FLOOR_SHARE, 1.0 / FLOOR_SHARE)
+        mean_one: Floats = factors / factors.mean()
+        return mean_one
+
     def snapshot(self) -> SeasonalRatesState:
         """Return the state; `restore` of it predicts bit for bit the same."""
         return SeasonalRatesState(

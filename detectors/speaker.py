@@ -13,7 +13,8 @@ import msgspec
 
 from detectors.decide import decide, decide_parts
 from detectors.merge import PartitionState
-from detectors.tracker import Situation, Tracker
+from detectors.situation import Situation
+from detectors.tracker import Tracker
 from detectors.verdict import Verdict
 from ingest.minutes import minute_of, offset_seconds
 

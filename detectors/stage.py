@@ -14,9 +14,10 @@ from detectors.attribution import AttributorState
 from detectors.chunks import STAGE, StateError, gather, join, pack
 from detectors.merge import MergerState, StepMerger
 from detectors.policy import Policies
+from detectors.situation import Situation
 from detectors.speaker import Said, Speaker
 from detectors.suspicion import Suspicion
-from detectors.tracker import Situation, Tracker
+from detectors.tracker import Tracker
 from detectors.tracker_state import TrackerState
 from detectors.verdict import Verdict
 from detectors.watchlist import ROLLOUTS_MAX, Watchlist, WatchlistState

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from detectors.attribution import Finding, Suspect
@@ -23,33 +22,26 @@ from detectors.exposure import ExposureBound
 from detectors.gate_report import holding_of
 from detectors.heard import share_heard
 from detectors.history import CELLS_MAX
+from detectors.hour_tally import HourTally
 from detectors.latch import Latch, Parts
 from detectors.policy import Policy
 from detectors.report import describe
+from detectors.sequential import Floats
 from detectors.shared import Shared
 from detectors.silence import Silence
+from detectors.situation import Situation
 from detectors.strata import Freezing, Strata
 from detectors.tally import CrashTally
 from detectors.tenants import GROUPS, NOBODY
 from detectors.tracker_state import TrackerState
 from detectors.verdict import Evidence
 from detectors.wave import ControlWave
+from ingest.events import product_key
 from ingest.rollouts import Rollout
 from ingest.tenancy import tenant_group, tenant_hash
 from ingest.windows import CohortWindow, FirstCrash, Step
 
 _LN10: Final = math.log(10.0)
-
-
-class Situation(msgspec.Struct, kw_only=True, frozen=True):
-    """How things stand with the telemetry as a whole when a verdict is asked for."""
-
-    at_ms: int
-    blind: bool = False
-    late_seconds: float = 0.0
-    late_limit_seconds: float = 30.0
-    left_out: tuple[int, ...] = ()
-    unsure: tuple[str, ...] = ()
 
 
 class Tracker:
@@ -74,6 +66,7 @@ class Tracker:
         *,
         alpha: float | None = None,
         shared: Shared | None = None,
+        past_weights: Floats | None = None,
     ) -> None:
         self.rollout, self.vendor, self.product = window.rollout, window.vendor, window.product
         self.version, self.origin_ms = window.version, window.origin_ms
@@ -91,18 +84,18 @@ class Tracker:
         self.revision = 0
         self.idle_since_ms = 0
         self.failed = ""
-        self._silence_seconds = silence_seconds
         self._crashes = CrashEvidence(policy.tolerated_ratio, policy.tenant_floor, policy.hold_ratio)
         self._freezing = Freezing(policy.silence.control_share_limit, policy.silence.control_least)
         self._silence = Silence(policy.tolerated_ratio, *self._freezing)
         self._strata = Strata(silence_seconds)
-        self._baseline = Baseline(past, policy.tolerated_ratio)
+        self._baseline = Baseline(past, policy.tolerated_ratio, past_weights)
         self._silent_groups: set[int] = set()
         weights = policy.weights
         self._weights = (weights.rate_ratio, weights.new_signature, weights.silence, weights.baseline)
         self._latch = Latch(self._weights, self._trusted_groups, one_may_kill=policy.tenants_least <= 1)
         self._time = DeviceTime(policy, self.origin_ms)
         self._wave = ControlWave()
+        self._hour = HourTally(product_key(self.vendor, self.product), self.origin_ms)
         if isinstance(window, Rollout):
             self.declare(window)
 
@@ -132,6 +125,7 @@ class Tracker:
         if items:
             self.idle_since_ms = at_ms
         elapsed = self._time.look(at_ms, self.counts)
+        self._hour.look(at_ms, self.counts, self.bound, self._shared.seasons, healthy=not self._harmful, shock=shock)
         upper = self.counts.exposed_upper(self.bound, at_ms) if elapsed and self._baseline.can_hold else {}
         self.counts.state(at_ms, [(step.partition, window) for step, window in items])
         if any(window.margins for _, window in items):
@@ -141,13 +135,19 @@ class Tracker:
         scored = self._score(at_ms, crashes) if crashes else Counter()
         if self._baseline.can_hold:
             seconds = {group: devices * elapsed for group, devices in upper.items()}
-            self._baseline.add(self._time.window(at_ms), scored, seconds, frozen=shock)
+            self._compare_with_past(at_ms, scored, seconds, shock)
         for step, window in items:
             self._crashes.own.owned(step.partition, window.owners)
             if window.heard and self.bound.bounded and self.counts.synced[step.partition]:
                 self._strata.add(step.partition, step.watermark_ms, window.heard)
         if self._score_silence(at_ms) or (scored and self._baseline.can_hold):
             self._take(self._parts())
+
+    def _compare_with_past(self, at_ms: int, crashes: Counter[int], seconds: dict[int, float], shock: bool) -> None:
+        factor = self._shared.seasons.at(self._hour.product, at_ms) if self._baseline.seasoned else 1.0
+        # Where hours counted in the past and are known no longer, there is nothing to compare with.
+        weight, frozen = (1.0, True) if factor is None else (factor, shock)
+        self._baseline.add(self._time.window(at_ms), crashes, seconds, factor=weight, frozen=frozen)
 
     def _score(self, at_ms: int, crashes: Sequence[tuple[Step, FirstCrash]]) -> Counter[int]:
         """Count the crashes and score those that are evidence; return how many exposed ones were, by tenant group."""
@@ -190,6 +190,8 @@ class Tracker:
             # A device that may be exposed counts as exposed for the gate, whose bets lose on exposed crashes.
             maybe = one.exposed or self.bound.may_be_exposed(one.crash.cell, one.crash.at_ms)
             self._time.gate.add(one.margins, one.crash.group, maybe, low)
+            if one.exposed or not maybe:
+                self._hour.crashed(at_ms, one.crash.at_ms, one.crash.group, exposed=one.exposed)
 
     def _score_silence(self, at_ms: int) -> bool:
         due_ms = self._strata.next_due_ms()
@@ -333,8 +335,11 @@ class Tracker:
 
     def as_past(self) -> PastRollout | None:
         """Return what a later rollout of the product may compare with; None for a harmful or an unseen one."""
-        harmful = self._latch.hold_max / _LN10 >= self.policy.log10_to_hold
-        return None if harmful or self.failed else self._time.as_past()
+        return None if self._harmful or self.failed else self._time.as_past()
+
+    @property
+    def _harmful(self) -> bool:
+        return self._latch.hold_max / _LN10 >= self.policy.log10_to_hold
 
     def snapshot(self) -> TrackerState:
         """Return the state; `restore` of it goes on bit for bit."""
@@ -360,6 +365,7 @@ class Tracker:
             idle_since_ms=self.idle_since_ms,
             failed=self.failed,
             revision=self.revision,
+            hour=self._hour.snapshot(),
         )
 
     @classmethod
@@ -380,18 +386,15 @@ class Tracker:
         )
         if state.declared is not None:
             tracker.declare(state.declared)
-        tracker.counts = CohortCounts.restore(state.counts)
-        tracker.tally = state.tally
+        tracker.counts, tracker.tally = CohortCounts.restore(state.counts), state.tally
         tracker._crashes = CrashEvidence.restore(state.crashes)
         tracker._silence = Silence.restore(state.silence)
         tracker._strata = Strata.restore(state.strata, silence_seconds)
         tracker._baseline = Baseline.restore(state.baseline)
         tracker._latch.load(state.latch)
         tracker._time.load(state.time)
-        tracker._wave = ControlWave(state.wave)
-        tracker._silent_groups = set(state.silent_groups)
-        tracker.finding = state.finding
-        tracker.idle_since_ms = state.idle_since_ms
-        tracker.failed = state.failed
-        tracker.revision = state.revision
+        tracker._wave, tracker._silent_groups = ControlWave(state.wave), set(state.silent_groups)
+        tracker._hour = HourTally(tracker._hour.product, tracker.origin_ms, state.hour)
+        tracker.finding, tracker.idle_since_ms = state.finding, state.idle_since_ms
+        tracker.failed, tracker.revision = state.failed, state.revision
         return tracker

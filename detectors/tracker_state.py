@@ -7,6 +7,7 @@ from detectors.baseline import BaselineState
 from detectors.counts import CohortCountsState
 from detectors.device_time import DeviceTimeState
 from detectors.evidence import CrashEvidenceState
+from detectors.hour_tally import HourTallyState
 from detectors.latch import LatchState
 from detectors.silence import SilenceState
 from detectors.strata import StrataState
@@ -38,3 +39,4 @@ class TrackerState(msgspec.Struct, kw_only=True):
     idle_since_ms: int
     failed: str
     revision: int
+    hour: HourTallyState = msgspec.field(default_factory=HourTallyState)

@@ -9,11 +9,12 @@ from typing import Final
 
 import msgspec
 
-from detectors.baseline import PastRollout
+from detectors.baseline import PAST_TO_HOLD, PastRollout
 from detectors.drill import is_drill
 from detectors.merge import PartitionState
 from detectors.online_fdr import BudgetLimits, Budgets, BudgetsState
 from detectors.policy import Policies, Policy
+from detectors.sequential import Floats
 from detectors.shared import Shared, SharedState
 from detectors.tracker import Tracker
 from detectors.tracker_state import TrackerState
@@ -102,15 +103,17 @@ class Watchlist(Mapping[str, Tracker]):
         if isinstance(first, Rollout):
             self._closed.pop(first.rollout, None)
         policy = self._policies.for_product(first.vendor, first.product)
+        past = self._past_of(first.vendor, first.product, merged_ms)
         tracker = self._trackers[first.rollout] = Tracker(
             first,
             policy,
             self._silence_seconds,
-            self._past_of(first.vendor, first.product, merged_ms),
+            past,
             [one.live for one in parts],
             [not one.gap_ms or first.origin_ms >= one.gap_ms for one in parts],
             alpha=self._alpha(first, policy),
             shared=self.shared,
+            past_weights=self._weights_of(first.vendor, first.product, past, merged_ms),
         )
         self._index(tracker)
         return tracker
@@ -141,6 +144,13 @@ class Watchlist(Mapping[str, Tracker]):
                 told = tracker.as_past()
                 past += [told] if told is not None else []
         return past[-_PAST_MAX:]
+
+    def _weights_of(self, vendor: str, product: str, past: Sequence[PastRollout], merged_ms: int) -> Floats | None:
+        """Return what the past's device-time counts for; None where the hours of the week are not known."""
+        if len(past) < PAST_TO_HOLD:
+            return None
+        factors = self.shared.seasons.factors(product_key(vendor, product), merged_ms)
+        return None if factors is None else factors.past([one.origin_ms for one in past])
 
     def close(self, rollout: str) -> None:
         """End a rollout's watch, and keep what later ones compare with."""
