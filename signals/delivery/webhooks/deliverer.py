@@ -29,6 +29,7 @@ from signals.events import PAYLOAD_TYPE
 FLUSH_SECONDS = 0.5
 RETRY_SECONDS = 0.5
 READERS_MAX = 4
+POSTS_AT_ONCE = 16
 USER_AGENT = "cordon-webhooks/1"
 
 _LOGGER = logging.getLogger(__name__)
@@ -142,8 +143,11 @@ class Deliverer:
         while not self._stopping.is_set() and not flusher.done():
             self._woken.clear()
             posts, reads = dispatcher.actions(clock.now_ms())
-            for post in posts:
+            for number, post in enumerate(posts, 1):
                 self._spawn(self._post(post))
+                if number % POSTS_AT_ONCE == 0:
+                    # What is begun leaves the process now: the first receivers must not wait for the thousandth post.
+                    await asyncio.sleep(0)
             for read in reads:
                 self._spawn(self._read(read))
             next_ms = dispatcher.next_ms()
