@@ -1,6 +1,7 @@
 """Verdicts, keys and commands over HTTP: what is answered, to whom, and what is refused."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -9,7 +10,7 @@ from detectors.verdict import DecisionWord
 from ingest.sight import Cause, Sight, Unseen
 from signals.delivery.views import Views
 from signals.killswitch.signing import PublicKeys
-from support.streams import OPERATOR, READER, REPORTER, StreamRig, eventually, streaming
+from support.streams import APPROVER, OPERATOR, READER, REPORTER, StreamRig, eventually, streaming
 from support.switches import KEYS, ROLLOUT, SIGNER, STRANGER, SwitchRig, verdict
 
 
@@ -26,9 +27,15 @@ def rig() -> Iterator[StreamRig]:
         yield running
 
 
-def post(rig: StreamRig, action: str, **body: str) -> httpx2.Response:
-    with rig.http() as http:
+def post(rig: StreamRig, action: str, *, token: str = OPERATOR, **body: Any) -> httpx2.Response:
+    with rig.http(token) as http:
         return http.post(f"/v1/rollouts/{ROLLOUT}/{action}?wait=1", json=body)
+
+
+def release(rig: StreamRig) -> httpx2.Response:
+    """Have one person ask for a release of a kill, and another approve it."""
+    asked = post(rig, "release", reason="fixed").json()
+    return post(rig, "approve", token=APPROVER, reason="seen the fix", command_id=asked["command_id"])
 
 
 def shown(rig: StreamRig) -> dict[str, object]:
@@ -70,9 +77,12 @@ def test_hold_kill_and_release_by_a_person(rig: StreamRig) -> None:
     assert (killed.json()["state"], killed.json()["decision"]) == ("killed", "kill")
     again = post(rig, "kill", reason="twice")
     assert (again.status_code, again.json()["result"]) == (409, "already_killed")
-    released = post(rig, "release", reason="fixed")
-    assert released.json()["state"] == "released"
+    waiting = post(rig, "release", reason="fixed")
+    assert (waiting.status_code, waiting.json()["result"], waiting.json()["state"]) == (202, "pending", "killed")
+    released = post(rig, "approve", token=APPROVER, reason="so it is", command_id=waiting.json()["command_id"])
+    assert (released.status_code, released.json()["state"]) == (200, "released")
     assert [event.switch.name for event in rig.events()] == ["Ada (ops-1)", "ops-1", "ops-1"]
+    assert rig.events()[-1].switch.approved_by == "lead-1"
     # The statistics stay visible beside the person's word, and do not overrule it.
     rig.say(verdict(DecisionWord.KILL))
     eventually(lambda: shown(rig)["verdict"] == "regressed")
@@ -82,7 +92,7 @@ def test_hold_kill_and_release_by_a_person(rig: StreamRig) -> None:
 
 def test_a_repeated_post_with_its_id_is_harmless(rig: StreamRig) -> None:
     first = post(rig, "kill", reason="bad", command_id="mine-1")
-    post(rig, "release", reason="fixed")
+    release(rig)
     again = post(rig, "kill", reason="bad", command_id="mine-1")
     assert (first.json()["result"], again.json()["result"]) == ("applied", "applied")
     assert again.json()["state"] == "released"

@@ -21,6 +21,7 @@ from signals.killswitch.lease import LeaseTerms
 from support.switches import KEYS, SwitchRig
 
 OPERATOR, READER, REPORTER = "operator-token", "reader-token", "reporter-token"
+APPROVER, VIEWER = "approver-token", "viewer-token"
 _Result = TypeVar("_Result")
 
 
@@ -35,6 +36,8 @@ class Person:
 
 PEOPLE = {
     OPERATOR: Person("ops-1", frozenset({"operator"})),
+    APPROVER: Person("lead-1", frozenset({"approver"})),
+    VIEWER: Person("eyes-1", frozenset({"viewer"})),
     READER: Person("rollouts-1", frozenset({"rollout"})),
     REPORTER: Person("fleet-1", frozenset({"report"})),
 }

@@ -125,7 +125,7 @@ class CordonProcess:
         self.http.close()
 
     def token(self, name: str) -> str:
-        """Return one of the first tokens: `agents`, `rollouts` or `operator`."""
+        """Return one of the first tokens: `agents`, `rollouts`, `operator` or `approver`."""
         return (self.data / f"{name}.token").read_text().strip()
 
     def bearer(self, name: str) -> dict[str, str]:
@@ -179,6 +179,14 @@ class CordonProcess:
         """Hold, kill or release a rollout as the operator, and return the answer."""
         url = f"{self.urls['streams']}/v1/rollouts/{rollout}/{action}?wait=1"
         return self.http.post(url, json={"reason": reason}, headers=self.bearer("operator"))
+
+    def release(self, rollout: str, reason: str) -> httpx2.Response:
+        """Release a killed rollout as two persons do: the operator asks, the approver agrees; return that answer."""
+        asked = self.command(rollout, "release", reason)
+        assert (asked.status_code, asked.json()["result"]) == (202, "pending"), asked.text
+        url = f"{self.urls['streams']}/v1/rollouts/{rollout}/approve?wait=1"
+        body = {"reason": reason, "command_id": asked.json()["command_id"]}
+        return self.http.post(url, json=body, headers=self.bearer("approver"))
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics by name and labels, for instance `cordon_reports_total{outcome="accepted"}`."""

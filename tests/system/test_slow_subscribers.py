@@ -28,8 +28,10 @@ def test_deaf_subscribers_hold_up_nobody(tmp_path: Path) -> None:
                 process.accept([bsod(number) if number % 10 == 0 else check_in(number)])
                 seconds.append(time.monotonic() - begun)
                 if number * EVENTS // POSTS > (number - 1) * EVENTS // POSTS:
-                    action = "kill" if number * EVENTS // POSTS % 2 == 0 else "release"
-                    assert process.command(rollout, action, f"event after post {number}").status_code == 200
+                    reason = f"event after post {number}"
+                    kill = number * EVENTS // POSTS % 2 == 0
+                    moved = process.command(rollout, "kill", reason) if kill else process.release(rollout, reason)
+                    assert moved.status_code == 200
             for _ in eventually(10, "all events"):
                 if len(listener.envelopes) == EVENTS:
                     break

@@ -98,7 +98,14 @@ def require_whole_chains(events: Sequence[VerifiedEvent]) -> None:
 def ask(log: Log, topics: Topics, number: int, action: Action) -> None:
     """Append a person's command about the drilled rollout."""
     told = Command(
-        command_id=f"c-{number}", rollout=DRILLED, action=action, name="Ada", reason="a drill", at_ms=1_721_362_140_000
+        command_id=f"c-{number}",
+        rollout=DRILLED,
+        action=action,
+        name="Ada",
+        reason="a drill",
+        at_ms=1_721_362_140_000,
+        principal="ops-1",
+        roles=["operator"],
     )
     partition = keyed_partition_of(DRILLED, topics.keyed_partitions)
     log.append([Entry(topics.name("commands"), partition, DRILLED.encode(), encoder.encode(told))])

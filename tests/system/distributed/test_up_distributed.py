@@ -78,8 +78,8 @@ def test_its_crashes_are_in_the_store(clickhouse: ClickHouseProcess, killed: str
     client.disconnect()
 
 
-def test_a_person_can_release_it(cordon: DistributedProcess, killed: str) -> None:
-    done = cordon.command(killed, "release", "the driver was mended")
+def test_two_persons_can_release_it(cordon: DistributedProcess, killed: str) -> None:
+    done = cordon.release(killed, "the driver was mended")
     assert done.status_code == 200, done.text
     assert done.json()["state"] == "released"
 

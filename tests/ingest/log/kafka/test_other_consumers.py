@@ -38,7 +38,7 @@ from signals.killswitch.verify import open_event, parse_envelope
 from support.gateway_rig import NOW_MS, bsod
 from support.kafka import kafka_settings
 from support.streams import READER, authenticate
-from support.switches import KEYS, SIGNER, START_MS, command, verdict
+from support.switches import KEYS, SIGNER, START_MS, approval, command, verdict
 
 ROLLOUTS = ("r-0123456789abcdef", "r-fedcba9876543210")
 
@@ -89,7 +89,8 @@ def raise_events(log: KafkaLog, topics: Topics) -> None:
     with pytest.raises(FencedError):
         first.step(1.0)
     asked = command(Action.RELEASE, "c-1", rollout=ROLLOUTS[0])
-    log.append([Entry(commands, 0, asked.rollout.encode(), encoder.encode(asked))])
+    agreed = approval("c-2", "c-1", rollout=ROLLOUTS[0])
+    log.append([Entry(commands, 0, one.rollout.encode(), encoder.encode(one)) for one in (asked, agreed)])
     while second.step(0.2):
         pass
 
