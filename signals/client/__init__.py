@@ -1,9 +1,10 @@
 """The subscriber's side: connect, verify, order, resume; and ask whether a rollout may go on.
 
 ```python
+from pathlib import Path
 from signals.client import KillSwitchClient, PublicKeys
 
-keys = PublicKeys.parse(open("cordon-keys.json", "rb").read())
+keys = PublicKeys.parse(Path("cordon-keys.json").read_bytes())
 with KillSwitchClient("http://cordon:8401", keys, token=token, rollout=rollout, state="cordon.state") as client:
     client.follow()
     for ring in ("canary", "early", "broad"):

@@ -5,8 +5,8 @@ The signals stage asks it in every step, signs what it gives, and appends it und
 Invariants: no lease is granted while Cordon does not see, while a stop of the whole binds, on an old or a blind
 verdict, or by a process that has not read what was said and asked before; and a lease is about the last event.
 
-Renewals are spread: at most `BATCH_MAX` leases in `BATCH_MS`, those most overdue first, so that ten thousand rollouts
-cost the stage a few milliseconds at a time. What can't be renewed in time runs out: overload ends in a hold.
+Renewals are spread: at most `LEASES_PER_SECOND`, those most overdue first, so that ten thousand rollouts cost the stage
+a few milliseconds at a time. What can't be renewed in time runs out: overload ends in a hold.
 """
 
 import enum
@@ -22,8 +22,9 @@ from ingest.sight import SightSource
 from signals.events import Lease, ScopedStop, Switch
 from signals.killswitch.effective import standing_stops
 
+LEASES_PER_SECOND = 1000
 BATCH_MAX = 250
-BATCH_MS = 200
+BATCH_MS = 50
 # How long after its last verdict a rollout is forgotten, and its record in the log taken back.
 FORGET_SECONDS = 3600.0
 
@@ -236,9 +237,11 @@ class LeaseBook:
         return rollouts
 
     def _take_batch(self, now_ms: int) -> list[str]:
-        if 0 <= now_ms - self._batch_ms < BATCH_MS:
+        elapsed_ms = now_ms - self._batch_ms
+        if 0 <= elapsed_ms < BATCH_MS:
             return []
         self._batch_ms = now_ms
+        most = BATCH_MAX if elapsed_ms < 0 else min(BATCH_MAX, elapsed_ms * LEASES_PER_SECOND // 1000)
         seeing = self._sight.sight().seeing
         if seeing and not self._seeing:
             # It sees again: whoever waits for that need not wait until it would have been looked at anyway.
@@ -247,7 +250,7 @@ class LeaseBook:
                     self._schedule(rollout, kept, now_ms)
         self._seeing = seeing
         found: list[str] = []
-        while self._queue and self._queue[0][0] <= now_ms and len(found) < BATCH_MAX:
+        while self._queue and self._queue[0][0] <= now_ms and len(found) < most:
             due_ms, rollout = heapq.heappop(self._queue)
             known = self._kept.get(rollout)
             if known is not None and known.due_ms == due_ms:
