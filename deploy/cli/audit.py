@@ -5,8 +5,9 @@ ends with 0 only if every entry of every partition was read, follows the one bef
 says.
 """
 
+import contextlib
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -100,17 +101,29 @@ def verify(
 ) -> None:
     """Check every entry, and every event against its entry. Exits 0 or 1, and says which entry is wrong."""
     known = _known_head(head)
+    reports = {}
     with _opened(url, data_dir, lane, token_file) as trail:
+        partitions = range(trail.partitions)
+        entries = {number: list(trail.entries(number)) for number in partitions}
         try:
             events = trail.events(_keys(url, data_dir, key_file))
         except SwitchError as error:
             fail(f"NOT WHOLE: an event can't be believed: {error}")
-        reports = {}
-        for number in range(trail.partitions):
-            reports[number] = verify_chain(trail.entries(number), events.get(number, []), trail.head(number))
-            if known is not None and known[0] == number:
-                reports[number] = verify_chain(trail.entries(number), events.get(number, []), known[1])
+        for number in partitions:
+            # A running Cordon goes on: events whose entries came after those that were read are not missing any.
+            later = _entered(trail.entries(number)) - _entered(entries[number])
+            matched = [event for event in events.get(number, []) if event.event.id not in later]
+            kept = known[1] if known is not None and known[0] == number else trail.head(number)
+            reports[number] = verify_chain(entries[number], matched, kept)
     _conclude(reports)
+
+
+def _entered(entries: Iterable[bytes]) -> set[str]:
+    found = set()
+    for data in entries:
+        with contextlib.suppress(*UNREADABLE_ERRORS):
+            found.add(audit_decoder.decode(data).event_id)
+    return found
 
 
 def _conclude(reports: dict[int, ChainReport]) -> None:

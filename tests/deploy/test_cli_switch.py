@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from deploy.cli.keys import keys
-from deploy.cli.switch import COMMANDS
+from deploy.cli.switch import verify
 from deploy.cli.watch import watch
 from detectors.verdict import DecisionWord
 from signals.killswitch.keys import KeyFiles
@@ -16,7 +16,7 @@ from signals.killswitch.signing import PublicKeys
 from support.streams import OPERATOR, READER, StreamRig, eventually, streaming
 from support.switches import KEYS, ROLLOUT, SIGNER, STRANGER, verdict
 
-BY_NAME = {command.name: command for command in (*COMMANDS, watch, keys)}
+BY_NAME = {command.name: command for command in (verify, watch, keys)}
 
 
 @pytest.fixture
@@ -43,31 +43,6 @@ def run(name: str, *arguments: str | Path, token: str = OPERATOR, stdin: bytes |
     return CliRunner().invoke(
         BY_NAME[name], [str(argument) for argument in arguments], env={"CORDON_TOKEN": token}, input=stdin
     )
-
-
-def test_hold_kill_and_release_say_what_became_of_it(rig: StreamRig) -> None:
-    held = run("hold", ROLLOUT, "--reason", "odd", "--name", "Ada", "--url", rig.url)
-    assert (held.exit_code, "is held (event 1)" in held.output) == (0, True)
-    assert "is killed (event 2)" in run("kill", ROLLOUT, "--reason", "bad", "--url", rig.url).output
-    assert "is released (event 3)" in run("release", ROLLOUT, "--reason", "fixed", "--url", rig.url).output
-    again = run("release", ROLLOUT, "--reason", "fixed", "--url", rig.url)
-    assert (again.exit_code, "nothing_to_release" in again.stderr) == (1, True)
-
-
-@pytest.mark.parametrize(
-    ("rollout", "token", "says"),
-    [("r-typo", OPERATOR, "not_found"), (ROLLOUT, READER, "forbidden"), ("../../healthz", OPERATOR, "not_found")],
-)
-def test_a_refused_command_exits_with_1_and_the_reason(
-    shared_rig: StreamRig, rollout: str, token: str, says: str
-) -> None:
-    result = run("kill", rollout, "--reason", "bad", "--url", shared_rig.url, token=token)
-    assert (result.exit_code, says in result.stderr) == (1, True)
-
-
-def test_an_absent_cordon_is_said_so() -> None:
-    result = run("kill", ROLLOUT, "--reason", "bad", "--url", "http://127.0.0.1:9")
-    assert (result.exit_code, "http://127.0.0.1:9" in result.stderr) == (1, True)
 
 
 def test_watch_prints_each_verified_event(rig: StreamRig, key_file: Path) -> None:
