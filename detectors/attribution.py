@@ -1,7 +1,8 @@
 """Attribution by closed testing: which of the updates that travel together is guilty, and which can't be told apart.
 
-Takes each suspect's evidence (`conditional`) as plain numbers and gives a finding with a sentence for each. A rollout
-is named guilty only by conditional evidence; marginal evidence alone can hold, never kill. What was named stays named.
+Takes each suspect's evidence over cells that are split by rivals as plain numbers and gives a finding with a sentence
+for each. A rollout is named guilty only by conditional evidence; marginal evidence alone can hold, never kill. What was
+named stays named.
 """
 
 import math
@@ -20,6 +21,8 @@ NAMED_MAX: Final = 1024
 # Suspects with this part of their devices in common are spoken of as a group.
 TOGETHER: Final = 0.9
 _LN10: Final = math.log(10.0)
+# What counts for nothing, as a number that every format carries.
+_LOG_LEAST: Final = -690.0
 
 
 class Guilt(StrEnum):
@@ -44,7 +47,9 @@ class Suspect(msgspec.Struct, kw_only=True, frozen=True):
         exposed_crashes: crashes of devices on it.
         telling: crashes that could tell it from its rivals.
         devices: devices on it, with those that crashed.
-        unsplit: rivals that share devices with it, are not in its strata and were not allowed for (`confounding`).
+        unsplit: rivals that share devices with it and are not in its strata.
+        log_outlasting: natural log of its evidence with shares raised by what those rivals could feign (`third`); minus
+            infinity where that was not scored.
         modules: crashes of devices on it by the module they name; may be empty.
         own_modules: the modules its product installs, if told.
     """
@@ -59,6 +64,7 @@ class Suspect(msgspec.Struct, kw_only=True, frozen=True):
     telling: int = 0
     devices: int = 0
     unsplit: frozenset[str] = frozenset()
+    log_outlasting: float = -math.inf
     modules: Mapping[str, int] = {}
     own_modules: frozenset[str] = frozenset()
 
@@ -127,11 +133,12 @@ def closed_log_evidence(log_values: npt.ArrayLike) -> Floats:
 
 
 class AttributorState(msgspec.Struct, kw_only=True):
-    """What `Attributor.snapshot` gives."""
+    """What `Attributor.snapshot` gives; `noted` is `Suspicion`'s: the rivals that each rollout names."""
 
     alpha_hold: float
     alpha_watch: float
     named: dict[str, Finding]
+    noted: dict[str, tuple[str, ...]] | None = None
 
 
 class Attributor:
@@ -147,8 +154,8 @@ class Attributor:
     - inseparable, if another such suspect has 90 % of its devices in common with it: the whole group is held;
     - unclear otherwise, and held, until more crashes tell.
 
-    Assumptions. Those of `ConditionalRatio`. While a rival in `unsplit` has evidence for a hold, the suspect is not
-    named: that rival might explain it.
+    Assumptions. Those of `RateRatio` within a split cell. While a rival in `unsplit` has evidence for a hold it might
+    explain this suspect's evidence, which then counts only as far as it outlasts what that rival could feign.
 
     Guarantee. A rollout that is no worse than tolerated is named with probability at most its own alpha, however many
     suspects there are and come later; any innocent of a set of suspects that was chosen by exposure alone, with
@@ -194,7 +201,8 @@ class Attributor:
             ValueError: two suspects have one id, there are too many, or an alpha or e-value is none.
         """
         _check(suspects)
-        closed = closed_log_evidence([one.log_conditional for one in suspects]).tolist() if suspects else []
+        values = [self._value(one, suspects) for one in suspects]
+        closed = closed_log_evidence(values).tolist() if suspects else []
         self._name(suspects, closed)
         open_ = [one for one in suspects if one.rollout not in self._named and self._suspicious(one)]
         held = [one for one in open_ if not self._explained(one)]
@@ -216,16 +224,25 @@ class Attributor:
         """Return the rivals that might explain this one's evidence because no stratum tells them apart."""
         return [one.rollout for one in suspects if one.rollout in suspect.unsplit and self._suspicious(one)]
 
+    def _value(self, suspect: Suspect, suspects: Iterable[Suspect]) -> float:
+        """Return the evidence that may name a suspect: beside a suspicious unsplit rival, what outlasts that one."""
+        if not self._blocked_by(suspect, suspects):
+            return suspect.log_conditional
+        return max(min(suspect.log_conditional, suspect.log_outlasting), _LOG_LEAST)
+
     def _name(self, suspects: Sequence[Suspect], closed: Sequence[float]) -> None:
         for suspect, log_value in zip(suspects, closed, strict=True):
             enough = log_value >= -math.log(suspect.alpha)
-            if suspect.rollout in self._named or not enough or self._blocked_by(suspect, suspects):
+            if suspect.rollout in self._named or not enough:
                 continue
+            blocked = self._blocked_by(suspect, suspects)
             text = (
                 f"{suspect.rollout} is guilty: among devices alike in their other updates the evidence is "
                 f"{_power(suspect.log_conditional)}, {_power(log_value)} against every set of innocents, where "
                 f"{_power(-math.log(suspect.alpha))} is needed ({_crashes(suspect)})"
             )
+            if blocked:
+                text += f"; {_power(suspect.log_outlasting)} outlasts what {', '.join(blocked)} could feign"
             self._named[suspect.rollout] = Finding(
                 suspect.rollout, Guilt.GUILTY, (suspect.rollout,), log_value / _LN10, text + _modules(suspect) + "."
             )
@@ -248,7 +265,8 @@ class Attributor:
             why = f"is not told apart from its rivals yet: {suspect.telling} of {_crashes(suspect)} could tell"
         blocked = self._blocked_by(suspect, suspects)
         if blocked:
-            why += f", and its cells are not split by {', '.join(blocked)}"
+            outlasting = "nothing" if suspect.log_outlasting == -math.inf else _power(suspect.log_outlasting)
+            why += f", and its cells are not split by {', '.join(blocked)}: {outlasting} outlasts what that could feign"
         text = (
             f"{suspect.rollout} {why}. Taken alone its evidence is {_power(suspect.log_marginal)}, among devices "
             f"alike in their other updates {_power(suspect.log_conditional)}"

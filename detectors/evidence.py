@@ -20,6 +20,7 @@ from detectors.own import OwnEvidence, OwnState
 from detectors.ratio_bounds import RatioBounds, RatioBoundsState
 from detectors.sequential import Floats, RateRatio, RateRatioState
 from detectors.tenants import NOBODY, Flags, Numbers
+from detectors.third import ThirdRivals, ThirdState
 from ingest.windows import FirstCrash
 
 
@@ -32,6 +33,7 @@ class Crashes(NamedTuple):
         tenants: hashes of the tenants, shape (n,).
         shares: exposed shares at risk at each.
         margins: the margins each device belongs to.
+        cells: their cells.
         signatures: version-free signatures.
         new: shape (n, 33): whether the signature is new to the rollout, by row.
         delay_seconds: from each crash to its arrival, shape (n,).
@@ -43,6 +45,7 @@ class Crashes(NamedTuple):
     tenants: Numbers
     shares: Shares
     margins: Sequence[tuple[str, ...]]
+    cells: Sequence[str]
     signatures: Sequence[str]
     new: Flags
     delay_seconds: Floats
@@ -77,6 +80,7 @@ def batch_of(chosen: Sequence[Scored], shares: Shares, known: KnownSignatures, o
         tenants=np.array([one.crash.tenant for one in chosen], dtype=np.int64),
         shares=shares,
         margins=[one.margins for one in chosen],
+        cells=[one.crash.cell for one in chosen],
         signatures=[one.crash.signature for one in chosen],
         new=np.stack([known.new_to(one.crash.signature, origin_ms) for one in chosen]),
         delay_seconds=np.array([one.delay_seconds for one in chosen]),
@@ -98,6 +102,7 @@ class CrashEvidenceState(msgspec.Struct, kw_only=True):
     upper: RatioState
     known: RatioState
     own: OwnState | None = None
+    third: ThirdState | None = None
 
 
 class CrashEvidence:
@@ -108,6 +113,7 @@ class CrashEvidence:
         early: the same against the ratio that a hold tolerates, nobody left out: it may hold, never kill.
         novelty: the same of new signatures.
         marginal: the raw rate ratio over cells that rivals don't split: what the crashes look like, taken alone.
+        third: the rate ratio beside rivals that the cells are not split by.
         telling: crashes that could tell the rollout from its rivals.
         own: each tenant's evidence against his own controls.
     """
@@ -117,6 +123,7 @@ class CrashEvidence:
         self.early = MarginRatios(hold_ratio, floor, leave_out=False)
         self.novelty = Novelty(tolerated_ratio, floor)
         self.marginal = RateRatio(tolerated_ratio)
+        self.third = ThirdRivals(tolerated_ratio, floor)
         self.marginal_bounds, self.own_bounds = RatioBounds(), RatioBounds()
         self.telling = 0
         self.own = OwnEvidence(tolerated_ratio)
@@ -144,6 +151,7 @@ class CrashEvidence:
         early = self.early.update(x, upper, crashes.group, margins)[:, NOBODY]
         novel = self.novelty.update(x, upper, crashes.group, crashes.new, crashes.signatures)
         self.marginal.update(x, marginal)
+        self.third.score(x, upper, crashes.group, crashes.cells)
         self.own.update(x, corrected(shares.own, factor), crashes.group, crashes.tenants)
         # What was known of a share may exceed its corrected bound by nothing: the factor is never below 1.
         low, own = np.minimum(shares.known, marginal), np.minimum(shares.known, upper[:, NOBODY])
@@ -190,6 +198,7 @@ class CrashEvidence:
             delay=self._delay.snapshot(),
             upper=self._upper.snapshot(),
             known=self._known.snapshot(),
+            third=self.third.snapshot(),
             own=self.own.snapshot(),
         )
 
@@ -204,6 +213,7 @@ class CrashEvidence:
         evidence.marginal_bounds = RatioBounds.restore(state.marginal_bounds)
         evidence.own_bounds = RatioBounds.restore(state.own_bounds)
         evidence.telling = state.telling
+        evidence.third.load(state.third)
         if state.own is not None:
             evidence.own = OwnEvidence.restore(state.own, state.rate.pooled.tolerated_ratio)
         evidence._delay = DelayCorrection.restore(state.delay)

@@ -248,6 +248,8 @@ class DetectionStage:
             tracker = self._trackers[rollout]
             before = tracker.revision
             self._process(tracker, at_ms, by_rollout.get(rollout, []))
+            if any(window.full for _, window in by_rollout.get(rollout, [])):
+                self._suspicion.note(tracker)
             if tracker.revision != before:
                 judged, news = self._suspicion.judge(self._trackers, rollout)
                 self._changed.update(judged)
@@ -265,6 +267,8 @@ class DetectionStage:
         crashed = any(window.crashes for _, window in items)
         shock = crashed and self._trackers.shaken(tracker, at_ms)
         try:
+            if crashed:
+                self._suspicion.prepare(self._trackers, tracker.rollout)
             tracker.process(at_ms, items, shock)
         except Exception as error:
             tracker.failed = f"{type(error).__name__}: {error}"

@@ -6,7 +6,7 @@ against the counts at its event time; the highest evidence is kept, for decision
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -223,6 +223,10 @@ class Tracker:
         if self._latch.take(parts, baseline_may_kill=self._baseline_may_kill):
             self.revision += 1
 
+    def allow_for_thirds(self, factors: Mapping[str, float]) -> None:
+        """Take, by whole cell, what rivals that its cells are not split by could feign, for crashes from now on."""
+        self._crashes.third.allow(factors, len(self.counts.rivals()))
+
     def suspect(self, unsplit: frozenset[str] = frozenset()) -> Suspect:
         """Return what attribution needs to know of it, now.
 
@@ -241,6 +245,7 @@ class Tracker:
             telling=self._crashes.telling,
             devices=self.counts.known_total + self.tally.exposed,
             unsplit=unsplit,
+            log_outlasting=self._crashes.third.log_evidence,
             modules=self.tally.modules(),
         )
 

@@ -20,7 +20,6 @@ from detectors.attribution import closed_log_evidence
 from detectors.backtest.cohort import simulate
 from detectors.backtest.library import load as scenario
 from detectors.backtest.score import Decided, StageRun
-from detectors.conditional import ConditionalRatio
 from detectors.margins import MarginEvents, MarginRatios
 from detectors.policy import load as policy
 from detectors.sequential import Floats, RateRatio
@@ -210,12 +209,12 @@ def _suspects_run(seed: int) -> tuple[Floats, Floats, Floats]:
     crashes = rng.choice(4, size=_SUSPECT_CRASHES, p=rates / rates.sum())
     on = np.stack([(crashes == 1) | (crashes == 3), crashes >= 2])
     beside = common / (common + only), only / (1 - common - only)
-    split, alone = (ConditionalRatio(), ConditionalRatio()), RateRatio()
+    split, alone = (RateRatio(), RateRatio()), RateRatio()
     paths = np.empty((3, _SUSPECT_CRASHES))
     for number in range(_SUSPECT_CRASHES):
         for one in range(2):
             rival = bool(on[1 - one, number])
-            split[one].update([on[one, number]], [beside[0 if rival else 1]], ["rival" if rival else ""])
+            split[one].update([on[one, number]], [beside[0 if rival else 1]])
         paths[:2, number] = closed_log_evidence([one.log_evidence for one in split])
         paths[2, number] = alone.update([on[1, number]], [_SHARE])
     return paths[0], paths[1], paths[2]

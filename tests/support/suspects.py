@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.attribution import Suspect
-from detectors.conditional import ConditionalRatio
 from detectors.ratio_bounds import RatioBounds
 from detectors.sequential import RateRatio, log_mean_exp, ratio_grid
 
@@ -67,9 +66,10 @@ class Suspects:
 
     def _suspect(self, one: int, crashes: npt.NDArray[np.int64], alpha: float) -> Suspect:
         exposed, share = self.patterns[crashes, one], self.share[crashes, one]
-        rivals = np.delete(self.patterns[crashes], one, axis=1)
-        conditional, marginal, bounds = ConditionalRatio(), RateRatio(), RatioBounds()
-        conditional.update(exposed, share, ["+".join(map(str, np.flatnonzero(row))) for row in rivals])
+        conditional, marginal = RateRatio(), RateRatio()
+        own, bounds = RatioBounds(), RatioBounds()
+        conditional.update(exposed, share)
+        own.update(exposed, share, share)
         pooled = np.full(len(crashes), self.marginal_share[one])
         marginal.update(exposed, pooled)
         bounds.update(exposed, pooled, pooled)
@@ -78,10 +78,10 @@ class Suspects:
             alpha=alpha,
             log_conditional=conditional.log_evidence,
             log_marginal=marginal.maximum,
-            ratio_high=conditional.bounds.high,
+            ratio_high=own.high,
             marginal_low=bounds.low,
             exposed_crashes=int(exposed.sum()),
-            telling=conditional.telling,
+            telling=int(np.count_nonzero((share >= 1e-3) & (share <= 1 - 1e-3))),
             devices=round(self.devices * float(self.marginal_share[one])),
         )
 
