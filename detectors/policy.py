@@ -54,6 +54,17 @@ class GatePolicy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_field
     share_least: Annotated[float, Meta(ge=0, lt=1)]
 
 
+class PlanningPolicy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What rollout systems are advised to keep to before they push; nothing is decided by it."""
+
+    loss_max: Annotated[int, Meta(ge=1)]
+    crash_probability: Annotated[float, Meta(gt=0, le=1)]
+    reported: Annotated[float, Meta(gt=0, le=1)]
+    crash_seconds: Annotated[float, Meta(ge=0, le=86_400)]
+    stop_seconds: Annotated[float, Meta(ge=0, le=86_400)]
+    certainty: Annotated[float, Meta(gt=0, lt=0.999)]
+
+
 class Policy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """One product's policy; `policy.toml` documents the fields."""
 
@@ -73,6 +84,7 @@ class Policy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     proceed_exposed_least: Annotated[int, Meta(ge=1)]
     proceed_seconds: Annotated[float, Meta(ge=0)]
     gate: GatePolicy
+    planning: PlanningPolicy
     weights: Weights
     silence: SilencePolicy
     activity_late_seconds: Annotated[float, Meta(gt=0)] | None = None

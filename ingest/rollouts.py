@@ -5,6 +5,7 @@ One record of `cordon.rollouts.v1` holds the whole rollout, keyed by its id; a l
 
 import enum
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -49,8 +50,16 @@ class Push(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     from_ms: TimeMs
 
 
+RingDevices = Annotated[dict[ShortName, Annotated[int, Meta(ge=1, le=100_000_000)]], Meta(max_length=16)]
+
+
 class RolloutDeclaration(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/rollouts`. A typo in a field name is refused, since it would change what is compared."""
+    """The body of `POST /v1/rollouts`. A typo in a field name is refused, since it would change what is compared.
+
+    Attributes:
+        ring_devices: how many devices each ring has, by its name, as far as the rollout system knows. Asked for only to
+            advise how fast to push; nothing is decided by it.
+    """
 
     vendor: ShortName
     product: ShortName
@@ -59,6 +68,7 @@ class RolloutDeclaration(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     starts_at_ms: TimeMs | None = None
     rings: Annotated[list[Ring], Meta(max_length=16)] = []
     pushed: Annotated[list[Push], Meta(max_length=64)] = []
+    ring_devices: RingDevices = {}
 
 
 class Rollout(msgspec.Struct, kw_only=True):
@@ -78,6 +88,7 @@ class Rollout(msgspec.Struct, kw_only=True):
         origin_said_ms: the gateway's clock when the origin was said; one that lies before it had passed by then, and
             never moves again. 0: by a gateway that did not tell.
         rings_said_ms: the gateway's clock when the rings were said; the latest word on them counts.
+        ring_devices: how many devices the rings have, as was said with them; nothing is decided by it.
     """
 
     schema: RecordSchema = SCHEMA_WRITTEN
@@ -96,12 +107,29 @@ class Rollout(msgspec.Struct, kw_only=True):
     closed: bool = False
     origin_said_ms: int = 0
     rings_said_ms: int = 0
+    ring_devices: dict[str, int] = {}
 
 
 def rollout_id(vendor: str, product: str, version: str) -> str:
     """Return the id of the rollout of one update: `r-` and 16 hexadecimal digits of a hash of product and version."""
     text = f"{vendor}\x00{product}\x00{version}"
     return "r-" + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def ring_names(rings: Sequence[Ring], ring_devices: Mapping[str, int]) -> set[str]:
+    """Return the names of rings.
+
+    Raises:
+        ValueError: a ring is declared twice, or the size of one is told that is not declared.
+    """
+    names = {ring.name for ring in rings}
+    if len(names) < len(rings):
+        raise ValueError("a ring is declared twice: give each ring once, by its name")
+    unknown = sorted(set(ring_devices) - names)
+    if unknown:
+        declared = ", ".join(sorted(names)) or "none is declared"
+        raise ValueError(f"ring_devices names {unknown[0]!r}, which is none of the rings: {declared}")
+    return names
 
 
 rollout_decoder = msgspec.json.Decoder(Rollout)

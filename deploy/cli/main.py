@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compat": ("deploy.cli.compat", "compat"),
     "patterns": ("deploy.cli.patterns", "patterns"),
     "soak": ("deploy.cli.soak", "soak"),
+    "plan": ("deploy.cli.plan", "plan"),
     "policy": ("deploy.cli.policy", "policy"),
     "query": ("deploy.cli.query", "query"),
     "dashboards": ("deploy.cli.dashboards", "dashboards"),

@@ -4,11 +4,11 @@ import math
 
 import msgspec
 
-from deploy.cli.soak import POOLED_SHARE, watches
 from detectors.gate_cell import HarmBound
 from detectors.policy import Policy
 from detectors.soak import crashes_in_a_row, crashes_needed, crossings
 from detectors.soak_gate import GatePlan, gate_needed
+from detectors.soak_policy import POOLED_SHARE, watches
 from detectors.soak_question import SoakError, Watch
 
 RATIOS = (2.0, 10.0, 100.0, 1000.0)

@@ -15,10 +15,9 @@ from detectors.gate_cell import HarmBound
 from detectors.policy import Policies, Policy, PolicyError, load
 from detectors.soak import certainty, crashes_needed, crossings, hours_needed, ring_needed
 from detectors.soak_gate import GatePlan, gate_needed
+from detectors.soak_policy import watches
 from detectors.soak_question import Harm, Ring, SoakError, Watch, harm_of_probability
 
-# Half of the rate ratio's evidence is that of margin cells, which harm in every cell reaches later.
-POOLED_SHARE = 0.5
 RINGS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 
 
@@ -70,25 +69,6 @@ def _policy(path: Path | None, product: str | None) -> Policy:
     if not (vendor and slash and name):
         raise click.BadParameter(f"{product!r}: write VENDOR/PRODUCT", param_hint="--product")
     return policies.for_product(vendor, name)
-
-
-def watches(policy: Policy, tenants: int, alpha: float | None = None) -> dict[str, Watch]:
-    """Return how evidence is weighed for a hold and for a kill."""
-    common = Watch(
-        alpha=alpha or policy.alpha_hold,
-        tolerated_ratio=policy.hold_ratio,
-        weight=policy.weights.rate_ratio * POOLED_SHARE,
-        share_least=policy.share_least,
-    )
-    kill = msgspec.structs.replace(
-        common,
-        alpha=alpha or policy.alpha_kill,
-        tolerated_ratio=policy.tolerated_ratio,
-        devices_least=policy.devices_least,
-        tenants=1 if policy.tenants_least == 1 else tenants,
-        tenant_floor=policy.tenant_floor,
-    )
-    return {"hold": common, "kill": kill}
 
 
 def _level(

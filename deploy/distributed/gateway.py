@@ -18,8 +18,9 @@ from deploy.distributed.base import Base, base_of, check_facts, check_topics, un
 from deploy.distributed.follower import ProgressFollower
 from deploy.distributed.presence import GatewayPresence
 from deploy.distributed.progress import LogProgress
-from deploy.serving.configuration import ConfigurationError, pseudonym_key_of
+from deploy.serving.configuration import ConfigurationError, policies_of, pseudonym_key_of
 from deploy.serving.servers import Listener
+from detectors.planning import PolicyPlanner
 from ingest.clock import Clock, DrivenClock
 from ingest.gateway.app import reports_app
 from ingest.gateway.gateway import Gateway
@@ -71,7 +72,7 @@ class GatewayProcess:
         self._log: Log = self._spooling or base.log
         self._follower = ProgressFollower(base.log, base.topics)
         progress = LogProgress(base.log, base.topics, self._follower) if base.driven else None
-        tokens = TokenBook.load(base.data / "tokens.toml")
+        tokens, planner = TokenBook.load(base.data / "tokens.toml"), PolicyPlanner(policies_of(settings))
         self._gateway = Gateway(
             settings,
             self._log,
@@ -93,7 +94,7 @@ class GatewayProcess:
         self._presence = GatewayPresence(
             base.log, base.topics, settings.gateway_name, base.data, base.clock, self._agree, self._fail
         )
-        self._listener = Listener("reports", reports_app(self._gateway), settings.host, settings.reports_port)
+        self._listener = Listener("reports", reports_app(self._gateway, planner), settings.host, settings.reports_port)
 
     def urls(self) -> Mapping[str, str]:
         """Return the URL of the reports listener."""

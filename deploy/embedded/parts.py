@@ -18,6 +18,7 @@ from deploy.embedded.progress import PipelineProgress
 from deploy.serving.configuration import ConfigurationError, policies_of, pseudonym_key_of, topics_of
 from deploy.serving.pagers import pager_crew
 from deploy.serving.webhooks import webhook_service
+from detectors.planning import PolicyPlanner
 from detectors.policy import Policies
 from detectors.stage import DetectionStage
 from ingest.clock import Clock, DrivenClock, WallClock
@@ -142,7 +143,7 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         webhooks=webhooks,
         pagers=pager_crew(settings, log, topics, ring.trusted, wall, metrics, pipeline, lambda: (0,)),
         pipeline=pipeline,
-        reports_app=reports_app(gateway),
+        reports_app=reports_app(gateway, PolicyPlanner(policies)),
         streams_app=streams_app(streams, tokens.authenticate, wall, pipeline, terms, webhook_desk=webhooks.desk),
         store=store,
         reader=reader,

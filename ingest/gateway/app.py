@@ -26,6 +26,8 @@ from ingest.gateway.refusal import RequestRefusedError
 from ingest.gateway.tenants import Principal, Role
 from ingest.openapi import PATH as OPENAPI_PATH
 from ingest.outcome import Refusal
+from ingest.planning import Planner, advised
+from ingest.rollouts import Rollout
 
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 # Inflating a larger body on the event loop would hold up every other post.
@@ -52,15 +54,19 @@ class _ReportsApp(Starlette):
             await super().__call__(scope, receive, send)
 
 
-def reports_app(gateway: Gateway) -> Starlette:
+def reports_app(gateway: Gateway, planner: Planner) -> Starlette:
     """Return the application of the listener that takes reports.
 
     The gateway is started and drained by the composition root, not by the application's lifespan: streams and stages
     have to stop in an order that only the root knows.
+
+    Args:
+        gateway: takes what is posted.
+        planner: advises on rollouts that are declared.
     """
     settings = gateway.settings
     reader = BodyReader(settings.body_bytes_max, settings.pending_bytes_max, settings.body_seconds_max)
-    pages, openapi = _Pages(gateway, reader), _encode(described())
+    pages, openapi = _Pages(gateway, reader, planner), _encode(described())
 
     async def document(_request: Request) -> Response:
         return Response(openapi, media_type="application/json")
@@ -71,6 +77,7 @@ def reports_app(gateway: Gateway) -> Starlette:
             Route("/v1/rollouts", pages.guard(pages.declare), methods=["POST"]),
             Route("/v1/rollouts", pages.guard(pages.list_rollouts), methods=["GET"]),
             Route("/v1/rollouts/{rollout}", pages.guard(pages.one_rollout), methods=["GET"]),
+            Route("/v1/rollouts/{rollout}/plan", pages.guard(pages.plan), methods=["GET"]),
             Route("/v1/clock", pages.guard(pages.drive), methods=["POST"]),
             Route("/healthz", pages.healthz, methods=["GET"]),
             Route("/readyz", pages.readyz, methods=["GET"]),
@@ -174,9 +181,10 @@ class _Reports:
 class _Pages:
     """The paths that are not hot, on Starlette."""
 
-    def __init__(self, gateway: Gateway, reader: BodyReader) -> None:
+    def __init__(self, gateway: Gateway, reader: BodyReader, planner: Planner) -> None:
         self._gateway = gateway
         self._reader = reader
+        self._planner = planner
 
     def guard(self, handler: Callable[[Request, Principal], Awaitable[Response]]) -> Handler:
         """Authenticate before `handler`, and turn refusals into answers after it."""
@@ -206,9 +214,10 @@ class _Pages:
         return await _inflated(body, encoding, self._gateway.settings.body_inflated_bytes_max)
 
     async def declare(self, request: Request, principal: Principal) -> Response:
-        """Take a rollout's declaration: 201 when it is new, else 200."""
+        """Take a rollout's declaration, and advise on it: 201 when it is new, else 200."""
         rollout, created = await self._gateway.declare(await self._body(request), principal)
-        return Response(_encode(rollout), 201 if created else 200, media_type="application/json")
+        advice = await asyncio.to_thread(self._planner.advise, rollout)
+        return Response(_encode(advised(rollout, advice)), 201 if created else 200, media_type="application/json")
 
     async def list_rollouts(self, request: Request, principal: Principal) -> Response:
         """Give one page of rollouts, sorted by id, and the `after` of the next."""
@@ -224,11 +233,19 @@ class _Pages:
 
     async def one_rollout(self, request: Request, principal: Principal) -> Response:
         """Give one rollout by its id."""
+        return Response(_encode(self._known(request, principal)), media_type="application/json")
+
+    async def plan(self, request: Request, principal: Principal) -> Response:
+        """Advise on one rollout again, by the policy as it is now."""
+        advice = await asyncio.to_thread(self._planner.advise, self._known(request, principal))
+        return Response(_encode(advice), media_type="application/json")
+
+    def _known(self, request: Request, principal: Principal) -> Rollout:
         _may_read(principal)
         rollout = self._gateway.book.get(request.path_params["rollout"])
         if rollout is None:
             raise RequestRefusedError(Refusal.NOT_FOUND, "no such rollout: GET /v1/rollouts lists them")
-        return Response(_encode(rollout), media_type="application/json")
+        return rollout
 
     async def drive(self, request: Request, principal: Principal) -> Response:
         """Drive the clock of a replay's lane."""

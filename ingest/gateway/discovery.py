@@ -21,7 +21,7 @@ from ingest.gateway.refusal import RequestRefusedError
 from ingest.gateway.route import Update
 from ingest.metrics import Metrics
 from ingest.outcome import Refusal
-from ingest.rollouts import Bound, Rollout, RolloutDeclaration, rollout_id
+from ingest.rollouts import Bound, Ring, Rollout, RolloutDeclaration, ring_names, rollout_id
 from ingest.topics import partition_of
 
 DAY_MS = 86_400_000
@@ -230,8 +230,12 @@ class RolloutBook:
             )
         elif said_ms is not None and said_ms != known.origin_ms:
             known = self._with_origin(known, said_ms)
-        if declaration.rings and declaration.rings != known.rings:
-            known = replace(known, rings=declaration.rings, rings_said_ms=now_ms)
+        rings, sizes = declaration.rings or known.rings, declaration.ring_devices or known.ring_devices
+        names = _ring_names(rings, declaration)
+        # The size of a ring that is declared no more is of nothing.
+        sizes = {name: devices for name, devices in sizes.items() if name in names}
+        if (rings, sizes) != (known.rings, known.ring_devices):
+            known = replace(known, rings=rings, ring_devices=sizes, rings_said_ms=now_ms)
         lists = sorted({*known.pushed_lists, *(pushed.digest for pushed in fresh)})
         return replace(
             known,
@@ -246,6 +250,13 @@ class RolloutBook:
         if rollout.rollout not in self._rollouts:
             self._sorted = None
         self._rollouts[rollout.rollout] = rollout
+
+
+def _ring_names(rings: Sequence[Ring], declaration: RolloutDeclaration) -> set[str]:
+    try:
+        return ring_names(rings, declaration.ring_devices)
+    except ValueError as error:
+        raise RequestRefusedError(Refusal.BAD_REQUEST, str(error)) from error
 
 
 def pushed_list(names: Iterable[str], from_ms: int, partitions: int) -> PushedList:

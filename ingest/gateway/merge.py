@@ -40,7 +40,7 @@ def join(one: Rollout, other: Rollout) -> Rollout:
     settles are settled by the smaller text.
     """
     origin = _origin(one, other)
-    rings = max(one, other, key=lambda rollout: (rollout.rings_said_ms, encoder.encode(rollout.rings)))
+    rings = max(one, other, key=lambda rollout: (rollout.rings_said_ms, _rings_text(rollout)))
     lists = sorted({*one.pushed_lists, *other.pushed_lists})
     declared_by = _first(one.declared_by, other.declared_by)
     return replace(
@@ -50,6 +50,7 @@ def join(one: Rollout, other: Rollout) -> Rollout:
         origin_said_ms=max(one.origin_said_ms, other.origin_said_ms),
         bound=stronger(one.bound, other.bound),
         rings=rings.rings,
+        ring_devices=rings.ring_devices,
         rings_said_ms=rings.rings_said_ms,
         pushed_devices=listed_devices(lists, max(one.pushed_devices, other.pushed_devices)),
         pushed_lists=lists,
@@ -57,6 +58,10 @@ def join(one: Rollout, other: Rollout) -> Rollout:
         discovered_by="" if declared_by else _first(one.discovered_by, other.discovered_by),
         closed=one.closed or other.closed,
     )
+
+
+def _rings_text(rollout: Rollout) -> tuple[bytes, bytes]:
+    return encoder.encode(rollout.rings), encoder.encode(sorted(rollout.ring_devices.items()))
 
 
 def _origin(one: Rollout, other: Rollout) -> Rollout:

@@ -14,6 +14,7 @@ from ingest.gateway.tenants import Role
 from ingest.openapi import DESCRIBED, document
 from ingest.operations import JSON, ROLLOUT, Answer, Operation, Parameter
 from ingest.outcome import Outcome, Refusal
+from ingest.planning import Advice, AdvisedRollout
 from ingest.rollouts import Rollout, RolloutDeclaration
 
 NDJSON = "application/x-ndjson"
@@ -133,8 +134,8 @@ OPERATIONS = (
         "declare",
         "Declare a rollout: what is shipped, to whom, from when.",
         (
-            Answer(201, "It is new, and durable.", Rollout),
-            Answer(200, "It was known; the same declaration again changes nothing.", Rollout),
+            Answer(201, "It is new, and durable.", AdvisedRollout),
+            Answer(200, "It was known; the same declaration again changes nothing.", AdvisedRollout),
         ),
         roles=(Role.ROLLOUT,),
         body=RolloutDeclaration,
@@ -159,6 +160,16 @@ OPERATIONS = (
         "rollout",
         "One rollout, as it was declared or discovered.",
         (Answer(200, "The rollout.", Rollout),),
+        roles=READ_ROLES,
+        parameters=(ROLLOUT,),
+        refusals=(Refusal.NOT_FOUND,),
+    ),
+    Operation(
+        "GET",
+        "/v1/rollouts/{rollout}/plan",
+        "plan",
+        "How fast to push a rollout, and how much at a time, so that Cordon can decide in time.",
+        (Answer(200, "The advice; it changes nothing.", Advice),),
         roles=READ_ROLES,
         parameters=(ROLLOUT,),
         refusals=(Refusal.NOT_FOUND,),

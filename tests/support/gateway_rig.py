@@ -21,6 +21,7 @@ from ingest.log.interface import TopicPartition
 from ingest.log.memory import MemoryLog
 from ingest.log.specs import topic_specs
 from ingest.metrics import Metrics
+from ingest.planning import NoPlanner
 from ingest.settings import Settings
 from ingest.topics import Topics
 
@@ -109,7 +110,7 @@ class Rig:
             spool=self.spool,
             shared=shared,
         )
-        self.app = reports_app(self.gateway)
+        self.app = reports_app(self.gateway, NoPlanner())
 
     def token(self, name: str = "acme-fleet", tenants: str = "acme", roles: str = "report") -> dict[str, str]:
         """Return the Authorization header of a new token."""

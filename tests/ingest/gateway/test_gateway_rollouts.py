@@ -173,7 +173,8 @@ def test_a_declaration_is_answered_listed_and_idempotent(tmp_path: Path) -> None
             ids = [one["rollout"] for one in page["rollouts"] + rest["rollouts"]]
             assert ids == sorted([ID, rollout_id("crowdstrike", "content", "292")])
             assert rest["next"] is None
-            assert (await client.get(f"/v1/rollouts/{ID}", headers=headers)).json() == first
+            kept = (await client.get(f"/v1/rollouts/{ID}", headers=headers)).json()
+            assert kept == {name: value for name, value in first.items() if name != "advice"}
             missing = await client.get("/v1/rollouts/r-0", headers=headers)
             assert (missing.status_code, missing.json()["reason"]) == (404, "not_found")
             assert (await client.get("/v1/rollouts?limit=0", headers=headers)).status_code == 400

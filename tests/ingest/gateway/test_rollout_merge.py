@@ -33,6 +33,7 @@ ROLLOUTS = st.builds(
     bound=st.sampled_from(list(Bound)),
     rings=st.lists(st.builds(Ring, name=st.sampled_from(["a", "b"])), max_size=2),
     rings_said_ms=TIMES,
+    ring_devices=st.dictionaries(st.sampled_from(["a", "b"]), st.integers(1, 3)),
     pushed_lists=st.lists(st.sampled_from(LISTS), unique=True).map(sorted),
     declared_by=st.sampled_from(["", "cd-1", "cd-2"]),
     discovered_by=st.sampled_from(["", "acme", "umbrella"]),

@@ -121,6 +121,7 @@ ROLLOUTS = {
         declared_by="crowdstrike-cd",
         origin_said_ms=AT_MS - 1000,
         rings_said_ms=AT_MS - 1000,
+        ring_devices={"canary": 600},
     ),
 }
 DECLARATIONS = {
@@ -129,6 +130,7 @@ DECLARATIONS = {
         starts_at_ms=AT_MS,
         rings=[Ring(name="canary", starts_at_ms=AT_MS, over_seconds=600.0, share=0.5), Ring(name="broad")],
         pushed=[Push(tenant="acme", devices=["host-1", "host-2"], from_ms=AT_MS)],
+        ring_devices={"canary": 600},
     ),
 }
 STEPS = {
