@@ -246,6 +246,7 @@ def crashes_of(rng: np.random.Generator, world: Fleet, shake: Shake, share_least
             tenants=world.group[who],
             shares=Shares(upper, own, own, within, upper[:, NOBODY]),
             margins=margins,
+            cells=[f"{BASES[base]}|old|recent" for base in world.base[who].tolist()],
             signatures=(texts := [f"m{i}.sys|0xd1" for i in np.minimum(rng.geometric(0.15, len(who)), 40).tolist()]),
             new=_new(rng, texts),
             delay_seconds=(arrives - at) * 3600.0,

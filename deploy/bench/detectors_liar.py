@@ -47,6 +47,7 @@ def told(exposed: Flags, group: Numbers, share: Floats) -> Crashes:
         tenants=group,
         shares=Shares(upper, upper[:, NOBODY], upper[:, NOBODY], upper[:, NOBODY], upper[:, NOBODY]),
         margins=[(f"model={number % _MARGINS}",) for number in range(n)],
+        cells=["22631|laptop|early|old|recent"] * n,
         signatures=["bad.sys|0x50"] * n,
         new=np.ones((n, ROWS), dtype=bool),
         delay_seconds=np.full(n, 5.0),
