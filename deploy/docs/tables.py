@@ -12,6 +12,9 @@ from ingest.metrics import METRICS, Kind
 from ingest.outcome import OUTCOME_DOCS, REFUSAL_DOCS
 from ingest.settings import NOT_SETTINGS, Settings, setting_docs
 from signals.delivery.webhooks.words import ATTEMPT_DOCS
+from signals.killswitch.audit import AUDIT_ACTION_DOCS
+from signals.killswitch.lease import WITHHELD_DOCS
+from signals.killswitch.machine import ENDED_DOCS
 from signals.killswitch.results import COMMAND_RESULT_DOCS
 from signals.pagers.orders import RESULT_DOCS
 from signals.pagers.words import ANSWERED_DOCS, CHANNEL_DOCS, LEVEL_DOCS, ORDER_DOCS, ROLE_DOCS, STEP_DOCS
@@ -39,7 +42,14 @@ WORDS: tuple[tuple[str, str, Mapping[Any, str]], ...] = (
     ("Verdicts", "`verdict` in a verdict, `verdicts_total`", VERDICT_DOCS),
     ("Decisions", "`decision` in verdicts and kill-switch events, `killswitch_events_total`", DECISION_DOCS),
     ("Reasons of verdicts", "`reason` in a verdict and in an event that a detector caused", REASON_DOCS),
-    ("Results of commands", "the answer to hold, kill, release; `commands_refused_total`", COMMAND_RESULT_DOCS),
+    (
+        "Results of commands",
+        "`result` of a command and in the audit trail, `commands_refused_total`",
+        COMMAND_RESULT_DOCS,
+    ),
+    ("What ends by itself", "`reason` in an event of cause `timer`, `action` in the audit trail", ENDED_DOCS),
+    ("Actions in the audit trail", "`action` in `cordon.audit.v1`", AUDIT_ACTION_DOCS),
+    ("Reasons for no lease", "`lease_withheld` of the verdict endpoint, `leases_withheld`", WITHHELD_DOCS),
     ("Reasons of dead letters", "`reason` in `cordon.deadletter.v1`, `deadletters_total`", DEAD_REASON_DOCS),
     ("Ends of a webhook's post", "`word` of dead letters and tests, `webhook_attempts_total`", ATTEMPT_DOCS),
     ("Loudness of a page", "`level` in `cordon.pages.v1` and `cordon.pagings.v1`, `least` of a route", LEVEL_DOCS),
