@@ -18,7 +18,7 @@ from ingest.progress import OwnerWord
 from ingest.rollouts import Rollout
 from ingest.windows import Step
 from signals.delivery.webhooks.words import DeadDelivery, DeliveryPlace, Subscription
-from signals.events import CloudEvent, Command, Envelope, SwitchPlace, SwitchRecord
+from signals.events import AuditEntry, CloudEvent, Command, Envelope, SwitchPlace, SwitchRecord
 from signals.pagers.records import PageAttempt, PageCase, PageOrder, PagePlace
 
 JSON = "application/json"
@@ -76,8 +76,8 @@ CHANNELS: dict[str, Channel] = {
     "commands": Channel(_of(Command), ("signals",), ("signals",)),
     "killswitch": Channel(_of(Envelope), ("signals",), ("signals", "store")),
     "switches": Channel(_of(SwitchRecord, SwitchPlace), ("signals",), ("signals",)),
-    "leases": Channel((), (), ()),
-    "audit": Channel((), (), ()),
+    "leases": Channel(_of(Envelope), ("signals",), ("signals",)),
+    "audit": Channel(_of(AuditEntry), ("signals",), ("signals",)),
     "subscriptions": Channel(_of(Subscription), ("signals",), ("signals",)),
     "deliveries": Channel(_of(DeliveryPlace, DeadDelivery), ("signals",), ("signals",)),
     "pages": Channel(_of(PageCase, PagePlace), ("signals",), ("signals",)),

@@ -19,6 +19,7 @@ from ingest.metrics import METRICS, Kind
 from ingest.outcome import OUTCOME_DOCS, REFUSAL_DOCS, Outcome, Refusal
 from ingest.settings import NOT_SETTINGS, setting_docs
 from ingest.topics import TOPICS, Topics
+from signals.killswitch.machine import ENDED_DOCS, Ended
 from signals.killswitch.results import COMMAND_RESULT_DOCS, CommandResult
 from support.repository_files import PACKAGES, REPOSITORY, named
 
@@ -35,6 +36,7 @@ CLOSED: list[tuple[Mapping[Any, str], type[enum.StrEnum]]] = [
     (DECISION_DOCS, DecisionWord),
     (REASON_DOCS, Reason),
     (COMMAND_RESULT_DOCS, CommandResult),
+    (ENDED_DOCS, Ended),
     (DEAD_REASON_DOCS, DeadReason),
 ]
 
