@@ -108,6 +108,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("restore_seconds", Kind.HISTOGRAM, "Time to load a share's state.", ("stage",), (*_SECONDS, 20.0, 60.0)),
     Metric("log_bytes", Kind.GAUGE, "Size of the embedded log on disk."),
     Metric("drills_total", Kind.COUNTER, "Drills by result: passed, failed, or not_run.", ("result",)),
+    Metric("drill_failures_total", Kind.COUNTER, "Failed drills by what was missing.", ("failure",)),
     Metric(
         "drill_seconds_to_kill", Kind.GAUGE, "Time from first crash to verified kill in the last drill that passed."
     ),

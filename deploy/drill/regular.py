@@ -134,6 +134,8 @@ def note(metrics: Metrics, result: DrillResult, started_ms: int) -> None:
         started_ms: when it began, milliseconds since the epoch.
     """
     metrics.count("drills_total", result="passed" if result.passed else "failed")
+    if result.failure is not None:
+        metrics.count("drill_failures_total", failure=result.failure.value)
     if result.passed and result.seconds_to_kill is not None:
         metrics.set("drill_seconds_to_kill", result.seconds_to_kill)
         metrics.set("drill_last_success_timestamp", started_ms / 1000)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from deploy.drill.access import Access, token_in
 from deploy.drill.client import RolloutWord
 from deploy.drill.errors import DrillError
-from deploy.drill.regular import DAY_MS, HOUR_MS, RegularDrill, daily_drill, next_daily_ms
+from deploy.drill.regular import DAY_MS, HOUR_MS, RegularDrill, daily_drill, next_daily_ms, note
 from deploy.drill.run import last_passed_ms, new_plan, run_drill
 from deploy.embedded import RunningEmbedded, running
 from detectors.drill import PRODUCT, TENANTS, VENDOR, DrillPlan, version_of
@@ -239,3 +239,30 @@ def test_a_token_that_cannot_be_had_says_what_to_do(tmp_path: Path) -> None:
     assert not (tmp_path / "drill.token").exists()
     with pytest.raises(DrillError, match="cannot keep"):
         token_in(tmp_path / "none", book)
+
+
+def result(**changes: Any) -> DrillResult:
+    values: dict[str, Any] = {
+        "passed": True,
+        "failure": None,
+        "sentence": "killed",
+        "version": version_of(T0, "aaaa"),
+        "rollout": "r-1",
+        "seconds_to_kill": 2.5,
+        "limit_seconds": 60.0,
+        "crashes_posted": 9,
+        "crashes_expected": 9,
+        "counted": None,
+    }
+    return DrillResult(**values | changes)
+
+
+def test_a_drill_that_was_run_is_counted_by_what_was_missing_and_only_a_pass_counts_as_the_last_success() -> None:
+    metrics = Metrics()
+    note(metrics, result(), T0)
+    note(metrics, result(passed=False, failure=Failure.NOT_BELIEVED, seconds_to_kill=None), T0 + DAY_MS)
+    assert metrics.value("drills_total", result="passed") == 1
+    assert metrics.value("drills_total", result="failed") == 1
+    assert metrics.value("drill_failures_total", failure="not_believed") == 1
+    assert metrics.value("drill_seconds_to_kill") == 2.5
+    assert metrics.value("drill_last_success_timestamp") == T0 / 1000
