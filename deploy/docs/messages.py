@@ -18,7 +18,7 @@ from ingest.progress import OwnerWord
 from ingest.rollouts import Rollout
 from ingest.windows import Step
 from signals.delivery.webhooks.words import DeadDelivery, DeliveryPlace, Subscription
-from signals.events import AuditEntry, CloudEvent, Command, Envelope, SwitchPlace, SwitchRecord
+from signals.events import AuditEntry, CloudEvent, Command, Envelope, LeaseEvent, SwitchPlace, SwitchRecord
 from signals.pagers.records import PageAttempt, PageCase, PageOrder, PagePlace
 
 JSON = "application/json"
@@ -94,7 +94,7 @@ CHANNELS: dict[str, Channel] = {
 }
 
 # What lies inside another message as text and deserves a schema all the same: the payload of an envelope.
-EMBEDDED = _of(CloudEvent)
+EMBEDDED = _of(CloudEvent, LeaseEvent)
 
 
 def messages() -> list[Message]:

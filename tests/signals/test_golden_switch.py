@@ -15,6 +15,8 @@ from signals.events import (
     CloudEvent,
     Command,
     Envelope,
+    Lease,
+    LeaseEvent,
     Mode,
     PendingRelease,
     ScopedStop,
@@ -23,7 +25,7 @@ from signals.events import (
     SwitchRecord,
     SwitchState,
 )
-from signals.killswitch.event import cloud_event
+from signals.killswitch.event import cloud_event, lease_event
 from signals.killswitch.standing import standing_after
 from signals.killswitch.verify import open_event
 from support.switches import KEYS, SIGNER, START_MS, command, verdict
@@ -93,6 +95,21 @@ def an_envelope() -> Envelope:
     return SIGNER.sign(encoder.encode(cloud_event(a_switch())))
 
 
+def a_lease() -> Lease:
+    return Lease(
+        rollout=a_switch().rollout,
+        lane="live",
+        number=3,
+        digest="ab" * 32,
+        decision=DecisionWord.PROCEED,
+        issued_ms=START_MS,
+        expires_ms=START_MS + 60_000,
+        watermark_ms=START_MS - 250,
+        heard_share=0.875,
+        stops=[ScopedStop(scope=Scope(ring="canary"), state=SwitchState.HELD, number=2)],
+    )
+
+
 WIRE: dict[str, tuple[Any, type[Any]]] = {
     "switch": (a_switch(), Switch),
     "cloud_event": (cloud_event(a_switch()), CloudEvent),
@@ -104,6 +121,7 @@ WIRE: dict[str, tuple[Any, type[Any]]] = {
     "switch_of_part": (a_part(), Switch),
     "switch_place_pending": (a_place(), SwitchPlace),
     "audit_entry": (an_entry(), AuditEntry),
+    "lease_event": (lease_event(a_lease()), LeaseEvent),
     "command_of_part": (
         command(Action.HOLD, "c-1", scope=Scope(ring="canary"), until_ms=START_MS + 60_000),
         Command,
