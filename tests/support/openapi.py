@@ -1,5 +1,7 @@
 """Holds an answer of a running listener to the OpenAPI document that describes it."""
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -38,3 +40,21 @@ def check_answer(document: dict[str, Any], method: str, path: str, answer: httpx
         f"{error.json_path}: {error.message[:200]}" for error in Draft202012Validator(schema).iter_errors(answer.json())
     ]
     assert not errors, f"{where}, but {'; '.join(errors[:5])}"
+
+
+def checking(document: dict[str, Any]) -> Callable[[httpx2.Response], None]:
+    """Return a client's hook that holds every answer to the document; paths that it does not have are left alone."""
+    paths = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), path) for path in document["paths"]]
+    # A path without parameters is meant before one that has them.
+    paths.sort(key=lambda item: item[1].count("{"))
+
+    def check(answer: httpx2.Response) -> None:
+        asked = answer.request
+        path = next((path for pattern, path in paths if pattern.fullmatch(asked.url.path)), None)
+        if path is None or asked.method.lower() not in document["paths"][path]:
+            return
+        if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+            answer.read()
+            check_answer(document, asked.method, path, answer)
+
+    return check

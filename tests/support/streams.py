@@ -15,9 +15,10 @@ from granian.server.embed import Server
 
 from ingest.sight import Sight
 from ingest.topics import Topics
-from signals.delivery.app import streams_app
+from signals.delivery.app import described, streams_app
 from signals.delivery.service import StreamService
 from signals.killswitch.lease import LeaseTerms
+from support.openapi import checking
 from support.switches import KEYS, SwitchRig
 
 OPERATOR, READER, REPORTER = "operator-token", "reader-token", "reporter-token"
@@ -41,6 +42,9 @@ PEOPLE = {
     READER: Person("rollouts-1", frozenset({"rollout"})),
     REPORTER: Person("fleet-1", frozenset({"report"})),
 }
+
+
+_check_answer = checking(described())
 
 
 def authenticate(header: str | None) -> Person | None:
@@ -91,8 +95,13 @@ class StreamRig(SwitchRig):
         return self.sight_now
 
     def http(self, token: str = OPERATOR) -> httpx2.Client:
-        """Return a client with that token."""
-        return httpx2.Client(base_url=self.url, headers={"authorization": f"Bearer {token}"}, timeout=10)
+        """Return a client with that token, which holds every answer to the listener's OpenAPI document."""
+        return httpx2.Client(
+            base_url=self.url,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=10,
+            event_hooks={"response": [_check_answer]},
+        )
 
     def on_loop(self, call: Callable[[], Awaitable[_Result]]) -> _Result:
         """Run a coroutine on the listener's loop and return its result."""

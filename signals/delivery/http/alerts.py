@@ -5,6 +5,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ingest.operations import Answer, Operation
+from ingest.outcome import Refusal
 from signals.delivery.alerts import Alerts
 from signals.delivery.http.context import READ_ROLES, Context, answer, bad_parameters
 
@@ -16,6 +17,7 @@ OPERATIONS = (
         "Crash patterns beyond the usual that belong to no rollout, and how the watch for them stands.",
         (Answer(200, "Open alerts first, then those that ended last.", Alerts),),
         roles=READ_ROLES,
+        refusals=(Refusal.BAD_REQUEST,),
         description="For people: no alert holds or kills anything, whatever it says.",
     ),
 )

@@ -46,6 +46,7 @@ OPERATIONS = (
         "The rollouts whose verdicts came last.",
         (Answer(200, "The newest 500.", Verdicts),),
         roles=READ_ROLES,
+        refusals=(Refusal.BAD_REQUEST,),
     ),
 )
 
