@@ -124,6 +124,8 @@ class SignalsStage:
             SwitchError: an event in the log is not signed by a trusted key, or does not follow the one before.
             msgspec.DecodeError: the state topic holds something else.
         """
+        self._out.clear()
+        self._audit.load((0, ""), 0)
         for key, value in entries:
             if key.startswith(PLACE_PREFIX):
                 place = place_decoder.decode(value)
@@ -229,6 +231,8 @@ class SignalsStage:
             if ruled.request is not None:
                 self._approvals.add(ruled.request)
             return ruled.result
+        # Read before anything moves: a log that can't be read now gives the same command again.
+        verdict = self._said.find(command.rollout) if command.action in _LISTENS_AGAIN else None
         if ruled.request is not None:
             self._approvals.take(ruled.request)
             self._place.remember(ruled.request.command_id, CommandResult.APPLIED.value)
@@ -237,7 +241,6 @@ class SignalsStage:
             self._metrics.count("break_glass_total")
             logger.error("GLASS BROKEN on %s: %s", switch.rollout, switch.sentence)
         self._emit(switch)
-        verdict = self._said.find(command.rollout) if command.action in _LISTENS_AGAIN else None
         if verdict is not None:
             self._verdict(verdict)
         return ruled.result

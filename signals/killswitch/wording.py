@@ -8,10 +8,16 @@ from datetime import UTC, datetime
 
 from detectors.scope import Scope
 from detectors.verdict import Verdict
-from signals.events import Command, Switch
-from signals.killswitch.machine import ENDED_DOCS, Transition
+from signals.events import Command, Switch, SwitchState
+from signals.killswitch.machine import Ended, Transition
 from signals.killswitch.people import Ruling
-from signals.killswitch.standing import STOPS, Standing
+from signals.killswitch.standing import Standing
+
+_ENDED = {
+    Ended.HOLD: "The hold has come to the end that a person gave it.",
+    Ended.MUTE: "The mute has come to its end: the detector's word binds again.",
+    Ended.DRY_RUN: "The dry run has come to its end: the detector's word binds again.",
+}
 
 
 def switch_of(
@@ -81,9 +87,9 @@ def by_end(switch: Switch, transition: Transition) -> Switch:
     """Complete an event that the time caused."""
     assert transition.ended is not None
     switch.reason = transition.ended.value
-    left = " The detector's own hold stands." if switch.state in STOPS and switch.state is switch.previous_state else ""
     about = "" if switch.scope.whole else f"{_part(switch.scope)}: "
-    switch.sentence = f"{about}{ENDED_DOCS[transition.ended]}{left}"
+    stands = " The detector's own hold stands." if switch.state is SwitchState.HELD else ""
+    switch.sentence = about + _ENDED[transition.ended] + stands
     return switch
 
 

@@ -139,6 +139,9 @@ class SwitchModel(RuleBasedStateMachine):
         self.rig.settle()
 
     @rule(rollout=ROLLOUTS, decision=st.sampled_from([DecisionWord.HOLD, DecisionWord.PROCEED]), word=PART_WORDS)
+    def every_part_goes_bad_in_a_verdict(self, rollout: str, decision: DecisionWord, word: DecisionWord) -> None:
+        self.every_part_goes_bad(rollout, decision, word)
+
     def every_part_goes_bad(self, rollout: str, decision: DecisionWord, word: DecisionWord) -> None:
         self.at_ms += 1
         said = verdict(decision, rollout=rollout, at_ms=self.at_ms)
@@ -147,12 +150,19 @@ class SwitchModel(RuleBasedStateMachine):
         self.rig.say(said)
         self.rig.settle()
 
-    @rule(rollout=ROLLOUTS, action=st.sampled_from([Action.HOLD, Action.MUTE, Action.DRY_RUN]), scope=SCOPES)
-    def something_ends_soon(self, rollout: str, action: Action, scope: Scope) -> None:
+    @rule(
+        rollout=ROLLOUTS,
+        action=st.sampled_from([Action.HOLD, Action.MUTE, Action.DRY_RUN]),
+        scope=SCOPES,
+        goes_bad=st.booleans(),
+    )
+    def something_ends_soon(self, rollout: str, action: Action, scope: Scope, goes_bad: bool) -> None:
         until_ms = self.rig.clock.now_ms() + 30_000
         part = scope if action is Action.HOLD else WHOLE
         self.put(command(action, self.next_id(), rollout=rollout, scope=part, until_ms=until_ms))
         self.rig.settle()
+        if goes_bad:
+            self.every_part_goes_bad(rollout, DecisionWord.HOLD, DecisionWord.KILL)
 
     @precondition(lambda self: self.said)
     @rule(data=st.data())

@@ -7,6 +7,7 @@ import pytest
 
 from detectors.scope import Scope
 from detectors.verdict import DecisionWord
+from ingest.log.interface import LogUnavailableError, Record, TopicPartition
 from signals.events import Action, SwitchState
 from signals.killswitch.approvals import PENDING_MAX, PENDING_SECONDS
 from signals.killswitch.people import HOLD_DAYS_MAX, Rules
@@ -201,6 +202,30 @@ class TestEnds:
             SwitchState.OBSERVING,
             SwitchState.KILLED,
         ]
+
+    def test_a_log_that_can_not_be_read_when_a_mute_is_undone_loses_nothing(
+        self, rig: SwitchRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The verdict that binds again is read from the log: the command comes again until it can be."""
+        asked(rig, Action.MUTE, "mute", until_ms=START_MS + MINUTE_MS)
+        rig.say(verdict(DecisionWord.KILL))
+        rig.settle()
+        rig.ask(command(Action.ARM, "arm"))
+        read, refused = rig.log.read, iter([True, True])
+
+        def unreadable(source: TopicPartition, *arguments: Any, **named: Any) -> list[Record]:
+            if source == rig.verdicts and next(refused, False):
+                raise LogUnavailableError("away")
+            return read(source, *arguments, **named)
+
+        monkeypatch.setattr(rig.log, "read", unreadable)
+        for _ in range(2):
+            with pytest.raises(LogUnavailableError):
+                rig.settle()
+        rig.settle()
+        assert states(rig) == ["muted", "observing", "killed"]
+        assert dict(rig.place().commands)["arm"] == "applied"
+        assert [entry.result for entry in rig.trail()] == ["applied"] * 3
 
     @pytest.mark.parametrize(
         ("action", "until_ms", "result"),
