@@ -101,7 +101,7 @@ class _Maker:
         if operation.description:
             made["description"] = operation.description
         if operation.roles:
-            made["security"] = [{_SCHEME: [role]} for role in sorted(operation.roles)]
+            made["security"] = [{_SCHEME: [str(role)]} for role in sorted(operation.roles)]
         if operation.parameters:
             made["parameters"] = [self._parameter(parameter) for parameter in operation.parameters]
         if operation.body is not None:

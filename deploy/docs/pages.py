@@ -9,9 +9,13 @@ from pathlib import Path
 from deploy.docs.asyncapi import as_yaml, document
 from deploy.docs.tables import metrics_page, outcomes_page, settings_page
 from deploy.docs.topics import topics_page
+from ingest.gateway.operations import described as reports_described
+from signals.delivery.app import described as streams_described
 
 ABOUT: dict[str, str] = {
     "asyncapi.yaml": "Every topic, its messages and their JSON schemas, as AsyncAPI 3.1",
+    "openapi-streams.yaml": "The streams listener as OpenAPI 3.1: verdicts, gates, events, commands, hooks",
+    "openapi-reports.yaml": "The reports listener as OpenAPI 3.1: reports, rollouts",
     "topics.md": "The same as a table to read: who writes and reads what, how long it is kept, every field",
     "settings.md": "Every setting: default, range, environment name",
     "metrics.md": "Every Prometheus metric",
@@ -23,6 +27,8 @@ def pages() -> dict[str, str]:
     """Return every page's text by file name."""
     made = {
         "asyncapi.yaml": as_yaml(document()),
+        "openapi-streams.yaml": as_yaml(streams_described()),
+        "openapi-reports.yaml": as_yaml(reports_described()),
         "topics.md": topics_page(),
         "settings.md": settings_page(),
         "metrics.md": metrics_page(),

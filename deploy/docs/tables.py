@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from deploy.docs.markdown import head, table
+from detectors.gate import CELL_WORD_DOCS
 from detectors.verdict import DECISION_DOCS, REASON_DOCS, VERDICT_DOCS
 from ingest.deadletter import DEAD_REASON_DOCS
 from ingest.endpoint.errors import DUMP_REASON_DOCS
@@ -13,6 +14,8 @@ from ingest.outcome import OUTCOME_DOCS, REFUSAL_DOCS
 from ingest.settings import NOT_SETTINGS, Settings, setting_docs
 from signals.delivery.webhooks.words import ATTEMPT_DOCS
 from signals.killswitch.audit import AUDIT_ACTION_DOCS
+from signals.killswitch.effective import EFFECTIVE_REASON_DOCS
+from signals.killswitch.gate_answer import GATE_REASON_DOCS
 from signals.killswitch.lease import WITHHELD_DOCS
 from signals.killswitch.machine import ENDED_DOCS
 from signals.killswitch.results import COMMAND_RESULT_DOCS
@@ -50,6 +53,13 @@ WORDS: tuple[tuple[str, str, Mapping[Any, str]], ...] = (
     ("What ends by itself", "`reason` in an event of cause `timer`, `action` in the audit trail", ENDED_DOCS),
     ("Actions in the audit trail", "`action` in `cordon.audit.v1`", AUDIT_ACTION_DOCS),
     ("Reasons for no lease", "`lease_withheld` of the verdict endpoint, `leases_withheld`", WITHHELD_DOCS),
+    (
+        "Why a rollout may or may not go on",
+        "`decision_reason` of a verdict, a gate and a hook, `reason` in a flag's metadata",
+        EFFECTIVE_REASON_DOCS,
+    ),
+    ("Why a gate is open or shut", "`reason` of `GET /v1/rollouts/{id}/gate`", GATE_REASON_DOCS),
+    ("Cells of a gate", "`word` of a cell in a verdict's gate and in the gate's answer", CELL_WORD_DOCS),
     ("Reasons of dead letters", "`reason` in `cordon.deadletter.v1`, `deadletters_total`", DEAD_REASON_DOCS),
     ("Ends of a webhook's post", "`word` of dead letters and tests, `webhook_attempts_total`", ATTEMPT_DOCS),
     ("Loudness of a page", "`level` in `cordon.pages.v1` and `cordon.pagings.v1`, `least` of a route", LEVEL_DOCS),

@@ -12,6 +12,7 @@ import pytest
 from deploy.docs.__main__ import FOLDER, main
 from deploy.docs.pages import pages
 from deploy.docs.tables import WORDS
+from detectors.gate import CELL_WORD_DOCS, CellWord
 from detectors.verdict import DECISION_DOCS, REASON_DOCS, VERDICT_DOCS, DecisionWord, Reason, VerdictWord
 from ingest.deadletter import DEAD_REASON_DOCS, DeadReason
 from ingest.endpoint.errors import DUMP_REASON_DOCS, DumpReason
@@ -19,6 +20,8 @@ from ingest.metrics import METRICS, Kind
 from ingest.outcome import OUTCOME_DOCS, REFUSAL_DOCS, Outcome, Refusal
 from ingest.settings import NOT_SETTINGS, setting_docs
 from ingest.topics import TOPICS, Topics
+from signals.killswitch.effective import EFFECTIVE_REASON_DOCS, EffectiveReason
+from signals.killswitch.gate_answer import GATE_REASON_DOCS, GateReason
 from signals.killswitch.machine import ENDED_DOCS, Ended
 from signals.killswitch.results import COMMAND_RESULT_DOCS, CommandResult
 from support.repository_files import PACKAGES, REPOSITORY, named
@@ -37,6 +40,9 @@ CLOSED: list[tuple[Mapping[Any, str], type[enum.StrEnum]]] = [
     (REASON_DOCS, Reason),
     (COMMAND_RESULT_DOCS, CommandResult),
     (ENDED_DOCS, Ended),
+    (EFFECTIVE_REASON_DOCS, EffectiveReason),
+    (GATE_REASON_DOCS, GateReason),
+    (CELL_WORD_DOCS, CellWord),
     (DEAD_REASON_DOCS, DeadReason),
 ]
 
