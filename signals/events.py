@@ -181,9 +181,11 @@ class Lease(msgspec.Struct, kw_only=True):
     """The data of a lease: `proceed`, until then. Not numbered; the latest of a rollout counts.
 
     Attributes:
+        lane: rollout systems go by `live` only.
         number: of the switch's last event when it was issued, 0 before the first. A client that has seen a later one
             must not go by this lease.
         digest: SHA-256 of that event's payload; empty before the first.
+        decision: `proceed`; a client takes any other word for a hold.
         issued_ms: when, by the clock of the process that signs; a lease issued earlier than the one held is ignored.
         expires_ms: from then on it says nothing, and the rollout is on hold.
         watermark_ms: event time up to which Cordon had seen.
