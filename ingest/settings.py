@@ -146,7 +146,7 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     ] = 150
     lease_heard_share_least: Annotated[
         float, _float("Part of the exposed devices that must have been heard from lately for a lease.", 0.0, 1.0)
-    ] = 0.2
+    ] = 0.4
     webhook_private_targets: Annotated[
         str,
         _text(

@@ -1,4 +1,4 @@
-"""`make bench-detectors`: crashes to a kill, validity, cost and lies, each against its bound.
+"""`make bench-detectors`: crashes to a kill, validity, cost, lies and silence, each against its bound.
 
 Name parts to run only those: `python -m deploy.bench.detectors --only crashes,stage`. Each runs in a process of its
 own; the simulations in it may use two more.
@@ -17,6 +17,7 @@ PARTS = {
     "liar": "deploy.bench.detectors_liar",
     "gate": "deploy.bench.detectors_gate",
     "stage": "deploy.bench.detectors_stage",
+    "heard": "deploy.bench.detectors_heard",
 }
 PART_SECONDS_MAX = 3600
 

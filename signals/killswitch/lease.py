@@ -71,7 +71,7 @@ class LeaseTerms:
 
     seconds: float = 60.0
     verdict_seconds: float = 150.0
-    heard_share_least: float = 0.2
+    heard_share_least: float = 0.4
 
     @property
     def lasts_ms(self) -> int:
