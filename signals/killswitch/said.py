@@ -1,12 +1,14 @@
 """The detector's latest word on each rollout: read again from the log when the time, or a person, lets it bind again.
 
 Beside the signals stage, which notes where each verdict lies. Invariant: the verdict found is the latest that the stage
-was given, or a later one, which it is about to be given.
+was given, or a later one, which it is about to be given. Bounded: a rollout that was forgotten waits for its next one.
 """
 
 from detectors.verdict import Verdict, verdict_decoder
 from ingest.events import UNREADABLE_ERRORS
 from ingest.log.interface import Log, OffsetGoneError, TopicPartition
+
+ROLLOUTS_MAX = 200_000
 
 
 class LatestVerdicts:
@@ -24,8 +26,11 @@ class LatestVerdicts:
         self._unread_to = offset
 
     def note(self, rollout: str, offset: int) -> None:
-        """Remember where a verdict lies."""
+        """Remember where a verdict lies; beyond `ROLLOUTS_MAX` the rollout heard of least recently is forgotten."""
+        self._offsets.pop(rollout, None)
         self._offsets[rollout] = offset
+        if len(self._offsets) > ROLLOUTS_MAX:
+            del self._offsets[next(iter(self._offsets))]
 
     def find(self, rollout: str) -> Verdict | None:
         """Return the latest verdict, or None where there is none.
