@@ -6,7 +6,6 @@ fit to counts, valid when looked at once: never a reason to kill. Plain numbers 
 
 import itertools
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -26,6 +25,11 @@ _Z95: Final = 1.959964
 CONFUSED_SHARE: Final = 0.5
 # ... unless the ratio between their effects is known to this factor.
 CONFUSED_FACTOR: Final = 10.0
+_STEPS_MAX: Final = 200
+_HALVES: Final = tuple(0.5**power for power in range(30))
+_TOLERANCE: Final = 1e-9
+_LINEAR_MAX: Final = 200.0
+_JITTER: Final = 1e-12
 
 
 class Stratum(NamedTuple):
@@ -70,7 +74,7 @@ def rank(strata: Sequence[Stratum], updates: Sequence[str]) -> list[Ranked]:
     """Rank updates by how much more devices crash with them, worst first.
 
     Model. Crashes in stratum s are Poisson with mean t_s * exp(a_cell + sum of b_u over the stratum's updates u), t_s
-    its device-time: a log-linear regression, fitted with scikit-learn's PoissonRegressor. A weak normal prior on b (a
+    its device-time: a log-linear regression, fitted by Newton's method. A weak normal prior on b (a
     factor 10) stands for "most updates do little"; it keeps strata without crashes finite and shares an effect evenly
     between updates that are always together. Intervals are from the Fisher information with the prior. An update's
     weight is the part of all crashes that the fit takes away when its effect is set to none, 0 if it has one below 1.
@@ -165,18 +169,30 @@ def _fit(strata: Sequence[Stratum], crashes: Floats, presence: Floats) -> tuple[
 
 
 def _regress(design: Floats, rates: Floats, time: Floats, penalty: float) -> tuple[Floats, float]:
-    # Imported here: scikit-learn takes seconds to import, and only whoever looks at a hold needs it.
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import PoissonRegressor
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    """Return the coefficients and the intercept of a Poisson regression with a ridge penalty, by Newton's method.
 
-    model = PoissonRegressor(alpha=penalty, solver="newton-cholesky", tol=1e-8, max_iter=200)
-    # A few hundred rows at most: on a busy machine threads that wait for each other took nine times as long.
-    with threadpool_limits(limits=1), warnings.catch_warnings():
-        # Close to perfect separation the last digits do not settle; the interval says how little is known there.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(design, rates, sample_weight=time)
-    return np.asarray(model.coef_, dtype=np.float64), float(model.intercept_)
+    Not scikit-learn's: its import takes a second, and the detectors ask in the middle of an incident.
+    """
+    full = np.concatenate([design, np.ones((len(design), 1))], axis=1)
+    ridge = np.append(np.full(design.shape[1], penalty * time.sum()), 0.0)
+    found: Floats = np.zeros(full.shape[1])
+    found[-1] = np.log((rates * time).sum() / time.sum())
+
+    def loss(point: Floats) -> float:
+        linear = np.clip(full @ point, -_LINEAR_MAX, _LINEAR_MAX)
+        return float((time * (np.exp(linear) - rates * linear)).sum() + 0.5 * (ridge * point**2).sum())
+
+    for _ in range(_STEPS_MAX):
+        mean = time * np.exp(np.clip(full @ found, -_LINEAR_MAX, _LINEAR_MAX))
+        gradient = full.T @ (mean - rates * time) + ridge * found
+        hessian = full.T @ (full * mean[:, None]) + np.diag(ridge)
+        move = np.linalg.solve(hessian + _JITTER * np.eye(len(found)), gradient)
+        # Convex, but far from the optimum a whole step may overshoot.
+        size = next((half for half in _HALVES if loss(found - half * move) <= loss(found)), 0.0)
+        found = found - size * move
+        if not size or float(np.abs(size * move).max()) < _TOLERANCE:
+            break
+    return found[:-1], float(found[-1])
 
 
 def _confused(updates: Sequence[str], presence: Floats, mean: Floats, covariance: Floats) -> dict[str, tuple[str, ...]]:
