@@ -4,6 +4,7 @@ Thin over `detectors.planning`; it reads the body of POST /v1/rollouts and asks 
 before there is one. The exit code is 1 where the declaration exceeds what can be decided in time.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def _table(advice: Advice) -> Table:
 
 
 def _numbers(ring: RingAdvice) -> list[str]:
-    paced = f"{ring.per_minute_max:,.0f}" if ring.per_minute_max is not None else ring.pace.value
+    paced = f"{math.floor(ring.per_minute_max):,}" if ring.per_minute_max is not None else ring.pace.value
     return [
         "-" if ring.devices is None else f"{ring.devices:,}",
         "-" if ring.per_minute is None else f"{ring.per_minute:,.0f}",
