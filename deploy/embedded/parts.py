@@ -32,6 +32,7 @@ from ingest.log.owner import Owner
 from ingest.log.specs import topic_specs
 from ingest.metrics import Metrics
 from ingest.settings import Settings
+from ingest.sight import SightSource
 from ingest.store.chdb import ChdbStore
 from ingest.store.http import application
 from ingest.store.interface import database_of
@@ -107,24 +108,11 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         queue_max=settings.stream_queue_max,
     )
     webhooks, _ = webhook_service(settings, log, topics, wall, metrics, lambda: (0,))
-    terms = terms_of(settings)
-    signals = SignalsStage(
-        log,
-        topics,
-        0,
-        ring.signer,
-        ring.trusted,
-        wall,
-        metrics,
-        Rules.by(settings),
-        granting=Granting(terms, progress) if terms is not None else None,
-        key_changes=ring.take_changes,
-    )
     pipeline = Pipeline(
         log,
         _grouping(settings, topics, log, wall, metrics),
         _detection(settings, topics, log, wall, metrics, policies),
-        [Owner(log, "signals/0", "signals", signals, TopicPartition(topics.name("switches"), 0), wall)],
+        [_signals(settings, topics, log, ring, wall, metrics, progress)],
         wall,
         metrics,
         blind_seconds=settings.blind_seconds if settings.lane == LIVE_LANE else None,
@@ -144,13 +132,40 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         pagers=pager_crew(settings, log, topics, ring.trusted, wall, metrics, pipeline, lambda: (0,)),
         pipeline=pipeline,
         reports_app=reports_app(gateway, PolicyPlanner(policies)),
-        streams_app=streams_app(streams, tokens.authenticate, wall, pipeline, terms, webhook_desk=webhooks.desk),
+        streams_app=streams_app(
+            streams, tokens.authenticate, wall, pipeline, terms_of(settings), webhook_desk=webhooks.desk
+        ),
         store=store,
         reader=reader,
         sink=sink,
         alerts=_alerts(settings, topics, log, metrics, reader),
         query_app=query_app,
     )
+
+
+def _signals(
+    settings: Settings,
+    topics: Topics,
+    log: EmbeddedLog,
+    ring: KeyRing,
+    clock: Clock,
+    metrics: Metrics,
+    sight: SightSource,
+) -> Owner:
+    terms = terms_of(settings)
+    stage = SignalsStage(
+        log,
+        topics,
+        0,
+        ring.signer,
+        ring.trusted,
+        clock,
+        metrics,
+        Rules.by(settings),
+        granting=Granting(terms, sight) if terms is not None else None,
+        key_changes=ring.take_changes,
+    )
+    return Owner(log, "signals/0", "signals", stage, TopicPartition(topics.name("switches"), 0), clock)
 
 
 def _topics(settings: Settings) -> Topics:
