@@ -1,4 +1,4 @@
-"""Consumers of other makes read what Cordon writes: kcat the kill-switch topic, confluent-kafka the crashes.
+"""Consumers of other makes read what Cordon writes: kcat events and leases, confluent-kafka switches and crashes.
 
 Both stand on librdkafka, which shares no code with the clients that Cordon uses: that they agree shows that the bytes
 are Kafka's own (batches, zstd, checksums, transactions) and not only our reading of them.
@@ -8,12 +8,13 @@ import asyncio
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import TopicPartition as ConfluentPartition
 
 from deploy.kafka.broker import LocalKafka
@@ -29,12 +30,15 @@ from ingest.log.kafka.log import KafkaLog
 from ingest.log.owner import Owner
 from ingest.log.specs import topic_specs
 from ingest.metrics import Metrics
+from ingest.sight import Sight
 from ingest.topics import Topics
 from signals.delivery.app import streams_app
 from signals.delivery.service import StreamService
-from signals.events import Action
+from signals.events import Action, Switch
+from signals.killswitch.lease import LeaseTerms
+from signals.killswitch.leasing import Granting
 from signals.killswitch.stage import SignalsStage
-from signals.killswitch.verify import open_event, parse_envelope
+from signals.killswitch.verify import open_event, open_lease, parse_envelope
 from support.gateway_rig import NOW_MS, bsod
 from support.kafka import kafka_settings
 from support.streams import READER, authenticate
@@ -65,8 +69,15 @@ def kcat() -> str:
     return found
 
 
-def signals_owner(log: KafkaLog, topics: Topics) -> Owner:
-    stage = SignalsStage(log, topics, 0, SIGNER, KEYS, WallClock(), Metrics())
+class Seeing:
+    """Sees, so that leases are granted."""
+
+    def sight(self) -> Sight:
+        return Sight(seeing=True)
+
+
+def signals_owner(log: KafkaLog, topics: Topics, granting: Granting | None = None) -> Owner:
+    stage = SignalsStage(log, topics, 0, SIGNER, KEYS, WallClock(), Metrics(), granting=granting)
     owner = Owner(log, "signals/0", "signals", stage, Partition(topics.name("switches"), 0), WallClock())
     owner.start()
     return owner
@@ -164,6 +175,61 @@ def test_kcat_reads_signed_events_exactly_as_the_event_stream_gives_them(
         ROLLOUTS[0]: [(1, "held"), (2, "killed"), (3, "released")],
         ROLLOUTS[1]: [(1, "held"), (2, "killed")],
     }
+
+
+def test_others_read_the_latest_switch_and_lease_of_each_rollout(
+    kafka: LocalKafka, kafka_lane: Topics, log: KafkaLog, kcat: str
+) -> None:
+    """A rollout system that lives on Kafka needs neither HTTP nor our client: the compacted topics say all."""
+    raise_events(log, kafka_lane)
+    healthy = verdict(DecisionWord.PROCEED, rollout="r-healthy", at_ms=WallClock().now_ms())
+    log.append([Entry(kafka_lane.name("verdicts"), 0, b"r-healthy", encoder.encode(healthy))])
+    owner = signals_owner(log, kafka_lane, Granting(LeaseTerms(), Seeing()))
+    leases: list[tuple[bytes, bytes]] = []
+    deadline = time.monotonic() + 60
+    while not leases and time.monotonic() < deadline:
+        owner.step(0.2)
+        read = with_kcat(kcat, kafka.bootstrap, kafka_lane.name("leases"))
+        # A rollout of long ago is forgotten: its lease is taken back, and kcat shows nothing for that.
+        leases = [(key, value) for key, value in read if value]
+    assert {key for key, _ in leases} == {b"r-healthy"}
+    lease = open_lease(parse_envelope(leases[-1][1]), KEYS).lease
+    assert (lease.rollout, lease.decision, lease.lane) == ("r-healthy", "proceed", kafka_lane.lane)
+    assert lease.expires_ms - lease.issued_ms == 60_000
+    latest: dict[str, Switch] = {}
+    for key, value in with_confluent_plain(kafka, kafka_lane.name("switches")):
+        # The owner's own place lies under a key that no rollout has.
+        if not key.startswith(b"@"):
+            envelope = encoder.encode(msgspec.json.decode(value)["envelope"])
+            latest[key.decode()] = open_event(parse_envelope(envelope), KEYS).switch
+    assert {name: (switch.number, switch.state.value) for name, switch in latest.items()} == {
+        ROLLOUTS[0]: (3, "released"),
+        ROLLOUTS[1]: (2, "killed"),
+    }
+
+
+def with_confluent_plain(kafka: LocalKafka, topic: str) -> list[tuple[bytes, bytes]]:
+    """Return key and value of every record of partition 0, as confluent-kafka reads them to the end."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka.bootstrap,
+            "group.id": f"elsewhere-{topic}",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+        }
+    )
+    read: list[tuple[bytes, bytes]] = []
+    try:
+        consumer.assign([ConfluentPartition(topic, 0, 0)])
+        while (message := consumer.poll(30)) is not None and message.error() is None:
+            if message.value() is not None:
+                read.append((message.key(), message.value()))
+        assert message is not None, "the end of the partition did not come"
+        assert message.error().code() == KafkaError._PARTITION_EOF
+    finally:
+        consumer.close()
+    return read
 
 
 def test_kcat_reads_the_same_with_a_certificate_of_its_own(
