@@ -217,6 +217,10 @@ class TestParts:
         assert (after.state, after.parts[TENANT].state) == (SwitchState.HELD, SwitchState.KILLED)
         assert (after.decision, after.strictest) == (DecisionWord.HOLD, DecisionWord.KILL)
 
+    def test_a_part_that_is_the_whole_is_none(self) -> None:
+        """Whatever stops the whole is the verdict's own decision, with its own evidence."""
+        assert by_detector(Standing(), with_parts(DecisionWord.PROCEED, scoped(WHOLE, DecisionWord.KILL))) is None
+
     def test_its_hold_of_a_part_goes_when_it_is_clear_and_no_longer_listed_and_its_kill_stays(self) -> None:
         said = with_parts(DecisionWord.PROCEED, scoped(TENANT, DecisionWord.KILL), scoped(BUILD, DecisionWord.HOLD))
         after = settled(Standing(), said)
