@@ -4,6 +4,7 @@ Filled by the tail's thread, read by HTTP handlers. Invariants: bounded, the rol
 go first; and a rollout that is in no topic is in no view, so it is never answered for.
 """
 
+import itertools
 import logging
 import threading
 from collections import OrderedDict
@@ -144,9 +145,11 @@ class Views:
         return self._verdicts.newest(most)
 
     def known(self, most: int) -> list[str]:
-        """Return up to `most` rollouts that any topic has, sorted by id; those heard of last, where there are more."""
-        found = {name for view in (self._rollouts, self._verdicts, self._switches) for name in view.newest(most)}
-        return sorted(found)[:most]
+        """Return the rollouts that any topic has, sorted by id; of more than `most`, those whose verdicts came last."""
+        found: dict[str, None] = {}
+        for view in (self._verdicts, self._rollouts, self._switches):
+            found |= dict.fromkeys(view.newest(most))
+        return sorted(itertools.islice(found, most))
 
     def facts(self, rollout: str) -> Facts | None:
         """Return what is known of a rollout, or None for one that is in no topic."""

@@ -14,7 +14,7 @@ from signals.killswitch.lease import LeaseTerms
 from signals.killswitch.signing import PublicKeys
 from support.leases import declare_rings, grant, part, stand
 from support.streams import READER, StreamRig, eventually, streaming
-from support.switches import ROLLOUT, START_MS, STRANGER, verdict
+from support.switches import KEYS, ROLLOUT, START_MS, STRANGER, SwitchRig, verdict
 
 
 @pytest.fixture
@@ -149,3 +149,16 @@ def test_a_strangers_lease_an_older_one_and_garbage_change_nothing(rig: StreamRi
     facts = rig.service.views.facts(ROLLOUT)
     assert facts is not None
     assert facts.lease == newer != lease
+
+
+def test_of_more_rollouts_than_asked_for_those_judged_last_are_known() -> None:
+    rig = SwitchRig()
+    views = Views(KEYS)
+    for number in range(6):
+        rig.declare(f"r-declared-{number}")
+        rig.say(verdict(DecisionWord.PROCEED, rollout=f"r-judged-{number}"))
+    views.take_rollouts(rig.source("rollouts"), rig.records(rig.source("rollouts")))
+    views.take_verdicts(rig.verdicts, rig.records(rig.verdicts))
+    assert views.known(2) == ["r-judged-4", "r-judged-5"]
+    assert views.known(7) == ["r-declared-5", *(f"r-judged-{number}" for number in range(6))]
+    assert len(views.known(100)) == 12

@@ -126,7 +126,7 @@ def test_a_frozen_grouping_turns_verdicts_to_no_data_and_comes_back(fleet: Fleet
     stop_signal(fleet.grouping.pid)
     try:
         verdict = fleet.await_verdict(rollout, "no_data")
-        assert (verdict["decision"], verdict["reason"]) == ("unknown", "no_telemetry")
+        assert (verdict["verdict_decision"], verdict["reason"]) == ("unknown", "no_telemetry")
         sight = fleet.detection.get("health", "/readyz").json()["sight"]
         assert {one["share"] for one in sight["why"]} >= {"grouping/0", "grouping/1", "grouping/2"}
     finally:
