@@ -20,6 +20,7 @@ from ingest.topics import LIVE_LANE
 from signals.client.errors import ClientError
 from signals.client.subscription import (
     CONNECT_SECONDS,
+    CONNECTION_ERRORS,
     EVENT_BYTES_MAX,
     SILENCE_SECONDS,
     DrillsWord,
@@ -128,7 +129,7 @@ class AsyncKillSwitchClient:
             try:
                 async for message in self._connection():
                     yield message
-            except (httpx2.TransportError, httpx2.StreamError) as error:
+            except CONNECTION_ERRORS as error:
                 if self._ended():
                     return
                 _LOGGER.warning("the kill-switch stream broke, resuming from %s: %s", self.last_event_id, error)
@@ -201,6 +202,9 @@ class AsyncKillSwitchClient:
                     await asyncio.sleep(self._subscription.failed())
             except ClientError as error:
                 self._fail(error)
+                return
+            except Exception as error:
+                self._fail(ClientError(f"the client failed: {type(error).__name__}: {error}"))
                 return
 
     def _fail(self, error: ClientError) -> None:

@@ -21,6 +21,7 @@ from ingest.topics import LIVE_LANE
 from signals.client.errors import ClientError
 from signals.client.subscription import (
     CONNECT_SECONDS,
+    CONNECTION_ERRORS,
     EVENT_BYTES_MAX,
     SILENCE_SECONDS,
     DrillsWord,
@@ -164,7 +165,7 @@ class KillSwitchClient:
         while not self._closed.is_set():
             try:
                 yield from self._connection()
-            except (httpx2.TransportError, httpx2.StreamError) as error:
+            except CONNECTION_ERRORS as error:
                 if self._closed.is_set():
                     return
                 _LOGGER.warning("the kill-switch stream broke, resuming from %s: %s", self.last_event_id, error)

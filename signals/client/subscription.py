@@ -35,6 +35,8 @@ CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 40.0
 BACKOFF_SECONDS_MAX = 30.0
 EVENT_BYTES_MAX = 1 << 20
+# What ends one connection and is tried again: a proxy's page in the place of a stream is no better than a cut.
+CONNECTION_ERRORS = (httpx2.TransportError, httpx2.StreamError)
 SAVE_SECONDS = 1.0
 _REFUSALS_FOR_GOOD = frozenset({400, 401, 403, 404})
 _LOGGER = logging.getLogger(__name__)

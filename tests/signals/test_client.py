@@ -29,17 +29,23 @@ def event(data: bytes, place: int) -> bytes:
 
 
 @contextmanager
-def serving(*connections: bytes | int, hang: bool = False) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """Serve one answer a connection (bytes of a stream, or a status), the last for all later ones."""
+def serving(
+    *connections: bytes | int, hang: bool = False, pages: int = 0
+) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Serve one answer a connection (bytes of a stream, or a status), the last for all later ones.
+
+    The first so many `pages` are none of them: a proxy's page, with a status of 200.
+    """
     asked: list[dict[str, str]] = []
     ending = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            page = len(asked) < pages
             answer = connections[min(len(asked), len(connections) - 1)]
             asked.append({name.lower(): value for name, value in self.headers.items()} | {"path": self.path})
             self.send_response(answer if isinstance(answer, int) else 200)
-            self.send_header("content-type", "text/event-stream")
+            self.send_header("content-type", "text/html" if page else "text/event-stream")
             self.send_header("connection", "close")
             self.end_headers()
             if isinstance(answer, bytes):
@@ -196,3 +202,10 @@ def test_close_ends_the_events_from_another_thread() -> None:
         thread.join(5)
         assert not thread.is_alive()
         assert found == []
+
+
+def test_a_page_in_the_place_of_the_stream_is_tried_again() -> None:
+    sent = wire(SwitchRig(), 1)
+    with serving(event(sent[0], 1), pages=1) as (url, asked):
+        assert numbers(url, 1) == [1]
+    assert len(asked) == 2
