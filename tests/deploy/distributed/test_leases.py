@@ -20,7 +20,8 @@ SECONDS_MAX = 120.0
 def process(own_kafka: LocalKafkaCluster, tmp_path: Path) -> Iterator[DistributedProcess]:
     made = DistributedProcess(tmp_path / "data", own_kafka.bootstrap, lease_seconds=LEASE_SECONDS)
     try:
-        yield made.start()
+        made.start()
+        yield made
     finally:
         made.close()
 
