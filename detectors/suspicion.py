@@ -6,7 +6,7 @@ attribution only, never by its own evidence alone.
 
 from collections.abc import Iterable, Mapping
 
-from detectors.attribution import SUSPECTS_MAX, Attributor, AttributorState
+from detectors.attribution import SUSPECTS_MAX, Attributor, AttributorState, Guilt
 from detectors.policy import Policy
 from detectors.third import factors
 from detectors.tracker import Tracker
@@ -72,6 +72,10 @@ class Suspicion:
         changed, news = [], []
         for finding in self._attributor.update(suspects, both):
             tracker = trackers[finding.rollout]
+            suspected = finding.held or finding.guilt is Guilt.GUILTY
+            if suspected and tracker.explain(tracker.idle_since_ms):
+                tracker.revision += 1
+                changed.append(finding.rollout)
             if tracker.finding == finding:
                 continue
             before, tracker.finding = tracker.finding, finding

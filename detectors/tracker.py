@@ -18,6 +18,7 @@ from detectors.counts import CohortCounts, Place
 from detectors.decide import Findings
 from detectors.device_time import DeviceTime
 from detectors.evidence import CrashEvidence, Scored, batch_of
+from detectors.explain import Ranking, explanation
 from detectors.exposure import ExposureBound
 from detectors.gate_report import holding_of
 from detectors.heard import share_heard
@@ -81,6 +82,7 @@ class Tracker:
         self.counts = CohortCounts(live, synced)
         self.tally = CrashTally()
         self.finding: Finding | None = None
+        self.ranking = Ranking()
         self.revision = 0
         self.idle_since_ms = 0
         self.failed = ""
@@ -254,6 +256,18 @@ class Tracker:
         crashed = sum(both[0] for cell, both in self.tally.cells.items() if rival in rivals_of(cell))
         return self.counts.devices_with(rival) + crashed
 
+    def explain(self, at_ms: int) -> bool:
+        """Rank it among its rivals for people, once crashes have doubled; tell whether that says something new."""
+        crashes = self.tally.exposed + self.tally.control
+        if crashes < max(1, 2 * self.ranking.crashes):
+            return False
+        seconds = max(0, at_ms - self.origin_ms) / 1000.0
+        before, self.ranking = (
+            self.ranking,
+            Ranking(crashes=crashes, text=explanation(self.rollout, self.counts, self.tally, seconds)),
+        )
+        return self.ranking.text != before.text
+
     def in_shock(self, at_ms: int) -> bool:
         """Tell whether the control arm crashes in a wave: far above its own mean in the last ten minutes."""
         return self._wave.rages(at_ms, self.origin_ms)
@@ -318,7 +332,7 @@ class Tracker:
             loudest_margin=None if loudest is None else (loudest[0], loudest[1] / _LN10),
             new_signatures=self._crashes.novelty.top(),
             rivals=self.counts.rivals(),
-            attribution="" if self.finding is None else self.finding.text,
+            attribution="" if self.finding is None else f"{self.finding.text} {self.ranking.text}".rstrip(),
             log10_needed_to_hold=self.policy.log10_to_hold,
             log10_needed_to_kill=-math.log10(self.alpha),
             tolerated_ratio=self.policy.tolerated_ratio,
@@ -366,6 +380,7 @@ class Tracker:
             time=self._time.snapshot(),
             wave=self._wave.snapshot(),
             silent_groups=sorted(self._silent_groups),
+            ranking=self.ranking,
             finding=self.finding,
             idle_since_ms=self.idle_since_ms,
             failed=self.failed,
@@ -401,5 +416,6 @@ class Tracker:
         tracker._wave, tracker._silent_groups = ControlWave(state.wave), set(state.silent_groups)
         tracker._hour = HourTally(tracker._hour.product, tracker.origin_ms, state.hour)
         tracker.finding, tracker.idle_since_ms = state.finding, state.idle_since_ms
+        tracker.ranking = state.ranking
         tracker.failed, tracker.revision = state.failed, state.revision
         return tracker

@@ -7,6 +7,7 @@ from detectors.baseline import BaselineState
 from detectors.counts import CohortCountsState
 from detectors.device_time import DeviceTimeState
 from detectors.evidence import CrashEvidenceState
+from detectors.explain import Ranking
 from detectors.hour_tally import HourTallyState
 from detectors.latch import LatchState
 from detectors.silence import SilenceState
@@ -36,6 +37,7 @@ class TrackerState(msgspec.Struct, kw_only=True):
     wave: list[int]
     silent_groups: list[int]
     finding: Finding | None
+    ranking: Ranking = Ranking()
     idle_since_ms: int
     failed: str
     revision: int
