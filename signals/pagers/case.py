@@ -12,8 +12,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from detectors.drill import is_drill
-from detectors.verdict import DecisionWord, Evidence, Reason
+from detectors.verdict import Evidence, Reason
 from signals.events import Switch, SwitchState
+from signals.killswitch.effective import standing_stops
 from signals.pagers import incident as incidents
 from signals.pagers.content import modules_of
 from signals.pagers.incident import Terms
@@ -51,21 +52,21 @@ class Rules:
     update_ms: int
 
 
-def level_of(switch: Switch) -> Level | None:
-    """Return how loud an event is, the strictest of the whole and its parts; None where it binds nobody."""
-    if switch.dry_run:
-        return None
-    if switch.decision is DecisionWord.KILL:
+def level_of(switch: Switch) -> Level:
+    """Return how loud a rollout is after an event: by the strictest stop that binds, of the whole or of a part."""
+    states = {stop.state for stop in standing_stops(switch)}
+    if SwitchState.KILLED in states:
         return Level.CRITICAL
-    if switch.decision is DecisionWord.HOLD:
+    if SwitchState.HELD in states:
         return Level.HIGH
-    whole = switch.whole or switch.state
-    return Level.CHAT if whole is SwitchState.WATCHING else Level.NONE
+    watching = (switch.whole or switch.state) is SwitchState.WATCHING and not switch.dry_run
+    return Level.CHAT if watching else Level.NONE
 
 
-def blind(switch: Switch) -> bool:
+def blind(switch: Switch, level: Level) -> bool:
     """Tell whether an event holds a rollout because Cordon can't see."""
-    return switch.cause == "detector" and switch.decision is DecisionWord.HOLD and switch.reason in BLIND_REASONS
+    by_detector = switch.cause == "detector" and not switch.dry_run
+    return by_detector and level is Level.HIGH and switch.reason in BLIND_REASONS
 
 
 def terms_of(rules: Rules, case: PageCase, owner: str, now_ms: int) -> Terms:

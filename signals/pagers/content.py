@@ -117,7 +117,7 @@ def headline(page: Page, step: Step) -> str:
     if step is Step.CHANGE:
         text = f"{update}: ring {page.ring} started"
     elif step is Step.RESOLVE:
-        text = f"OVER: {update} {page.resolved_by or 'goes on'}"
+        text = f"OVER: {update} {_OVER.get(page.resolved_by, 'goes on')}"
     elif page.role is Role.OPERATOR and page.rollouts:
         text = f"Cordon can't see: {page.rollouts} rollout{'s' if page.rollouts != 1 else ''} held"
     elif page.role is Role.CO_VICTIM:
@@ -139,10 +139,12 @@ def body(page: Page, step: Step) -> list[str]:
     return [_clean(line, 500) for line in lines]
 
 
+_OVER: Final = {"released": "released", "person": "called over by a person", "expired": "has its time behind it"}
 _ENDED: Final = {
     "released": "was released by a person",
     "recovered": "went on by a verdict of the detector, or its devices came back",
-    "person": "was called over by a person; its switch still stands",
+    "person": "was called over by a person",
+    "expired": "was stopped until a time, which has come",
 }
 
 

@@ -217,17 +217,17 @@ class Outbox:
         case = replace(case, vendor=switch.vendor, product=switch.product, version=switch.version,
                        number=switch.number)  # fmt: skip
         level = level_of(switch)
-        if level is None or switch.lane not in self._registry().lanes:
-            # A dry run binds nobody and pages nobody, and ends nothing that stands.
+        if switch.lane not in self._registry().lanes or (switch.dry_run and level is case.level):
+            # A dry run binds nobody: what it says is for nobody's pager.
             self._put(case)
             return
-        case = replace(case, level=level, blind=blind(switch))
+        case = replace(case, level=level, blind=blind(switch, level))
         page = page_of(switch, level, self._declared.find(switch.rollout), _event_ms(switch))
         if switch.decided_ms < self._began_ms - STALE_MS:
             # Decided long before anybody was to be paged from here: it is followed, so that its end is no news either.
             self._put(replace(case, closed=case.number) if level is not Level.NONE else case)
             return
-        at_once = switch.cause == "person"
+        at_once = switch.cause != "detector"
         self._put(
             with_level(
                 case, page, switch.evidence, self._rules(), now_ms, at_once=at_once, resolved_by=_ended_by(switch)
@@ -427,4 +427,6 @@ def _event_ms(switch: Switch) -> int:
 
 
 def _ended_by(switch: Switch) -> str:
-    return {"person": "released", "timer": "expired"}.get(switch.cause, "recovered")
+    if switch.cause == "person":
+        return "released" if switch.state is SwitchState.RELEASED else "person"
+    return "expired" if switch.cause == "timer" else "recovered"

@@ -47,7 +47,7 @@ class Page(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
         rollouts: for the operator's page, how many rollouts are held because Cordon can't see.
         drill: a drill: nothing is wrong.
         lane: the lane it comes from.
-        resolved_by: for a resolve, what ended it: `released`, `recovered`, `person`.
+        resolved_by: for a resolve, what ended it: `released`, `recovered`, `expired`, `person`.
     """
 
     level: Level

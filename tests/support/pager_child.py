@@ -1,4 +1,4 @@
-"""A process that pages from an embedded log until it is killed: python pager_child.py FOLDER. Prints `up` when it runs."""
+"""A process that pages from an embedded log until it is killed: python pager_child.py FOLDER. It says when it is up."""
 
 import sys
 import threading

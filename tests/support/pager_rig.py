@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from detectors.scope import WHOLE
 from detectors.verdict import DecisionWord, Evidence
 from ingest.clock import DrivenClock
 from ingest.events import encoder
@@ -20,7 +21,7 @@ from ingest.log.owner import Owner
 from ingest.log.specs import topic_specs
 from ingest.metrics import Metrics
 from ingest.topics import Topics
-from signals.events import Switch, SwitchState
+from signals.events import ScopedStop, Switch, SwitchState
 from signals.killswitch.event import cloud_event
 from signals.pagers.channels.interface import Answer, Message
 from signals.pagers.dispatch import Dispatcher, Job
@@ -29,7 +30,7 @@ from signals.pagers.records import PageAttempt, PageOrder, attempt_decoder
 from signals.pagers.registry import Registry, parse
 from signals.pagers.service import message_of
 from signals.pagers.words import Answered, Level, Step
-from support.switches import KEYS, ROLLOUT, SIGNER, START_MS
+from support.switches import KEYS, ROLLOUT, SIGNER, START_MS, SwitchRig
 
 REGISTRY = """
 [default]
@@ -69,6 +70,7 @@ DECISIONS = {
     SwitchState.HELD: DecisionWord.HOLD,
     SwitchState.KILLED: DecisionWord.KILL,
     SwitchState.RELEASED: DecisionWord.PROCEED,
+    SwitchState.MUTED: DecisionWord.PROCEED,
 }
 
 
@@ -109,6 +111,10 @@ def switch(number: int, state: SwitchState, at_ms: int, *, rollout: str = ROLLOU
         "decided_ms": at_ms,
         "evidence": evidence(),
     }
+    stops = state in (SwitchState.HELD, SwitchState.KILLED)
+    if not fields.get("dry_run") and not fields.get("scope"):
+        usual["whole"] = state
+        usual["whole_stop"] = ScopedStop(scope=WHOLE, state=state, number=number) if stops else None
     return Switch(rollout=rollout, number=number, state=state, **(usual | fields))
 
 
@@ -152,10 +158,16 @@ class Vendor:
 class Rig:
     """Log, outbox, dispatcher and vendors; `restart` ends them without a word and makes others from the log."""
 
-    def __init__(self, registry: str = REGISTRY, seed: int = 0, settings: OutboxSettings | None = None) -> None:
+    def __init__(
+        self,
+        registry: str = REGISTRY,
+        seed: int = 0,
+        settings: OutboxSettings | None = None,
+        beside: SwitchRig | None = None,
+    ) -> None:
         self.topics = Topics()
-        self.clock = DrivenClock(START_MS)
-        self.log = MemoryLog(topic_specs(self.topics), self.clock)
+        self.clock = DrivenClock(START_MS) if beside is None else beside.clock
+        self.log = MemoryLog(topic_specs(self.topics), self.clock) if beside is None else beside.log
         self.metrics = Metrics()
         self.registry: Registry = parse(registry)
         self.settings = settings or OutboxSettings()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from detectors.drill import PRODUCT, VENDOR
-from detectors.scope import Scope
+from detectors.scope import WHOLE, Scope
 from detectors.verdict import DecisionWord, VerdictWord
 from ingest.deadletter import deadletter_decoder
 from ingest.log.interface import Entry
@@ -89,7 +89,8 @@ def test_a_dry_run_pages_nobody_and_ends_nothing(rig: Rig) -> None:
     assert not any(vendor.seen for vendor in rig.vendors.values())
     rig.event(SwitchState.KILLED)
     rig.run(1)
-    rig.event(SwitchState.OBSERVING, dry_run=True)
+    killed = ScopedStop(scope=WHOLE, state=SwitchState.KILLED, number=2)
+    rig.event(SwitchState.HELD, dry_run=True, whole=SwitchState.KILLED, whole_stop=killed)
     rig.run(300)
     assert rig.sent("pager") == [("trigger", "critical")]
 
@@ -413,3 +414,11 @@ def test_a_case_that_is_long_over_is_forgotten(rig: Rig) -> None:
     assert not rig.stage.cases
     rig.restart()
     assert not rig.stage.cases
+
+
+def test_a_hold_that_a_mute_ends_is_over_at_once_and_nobody_is_told_a_name(rig: Rig) -> None:
+    rig.event(SwitchState.HELD)
+    rig.run(1)
+    rig.event(SwitchState.MUTED, cause="person", decision=DecisionWord.PROCEED, mode=Mode.MUTED, name="Ada Lovelace")
+    rig.run(1)
+    assert rig.vendors["pager"].seen[-1].headline == "OVER: falcon-content 291 called over by a person"
