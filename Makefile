@@ -42,6 +42,9 @@ test: setup ## Run every test (fetches a Kafka broker once, where Java and Maven
 chaos: setup ## Kill processes and brokers in twenty seeded incidents (about half an hour)
 	@CHAOS_SERIES=20 $(BIN)/python -m pytest tests/deploy/distributed/test_chaos.py tests/deploy/distributed/test_faults.py -q $(ARGS)
 
+chaos-signals: setup ## Let delivery fail in 1,000 simulated runs, kill processes in 20 real ones (about a quarter of an hour)
+	@CHAOS_RUNS=1000 CHAOS_SERIES=20 $(BIN)/python -m pytest tests/signals/test_delivery_faults.py tests/system/test_signals_chaos.py -q $(ARGS)
+
 demo: setup ## Replay 2024-07-19 with and without Cordon, verify the signed kill
 	@$(BIN)/cordon demo
 

@@ -14,7 +14,8 @@ import click
 import httpx2
 
 from detectors.scope import Scope, ScopeError
-from signals.delivery.webhooks.words import AttemptWord, Drills
+from signals.delivery.wanted import Drills
+from signals.delivery.webhooks.words import AttemptWord
 
 DEFAULT_URL = "http://127.0.0.1:8401"
 _HTTP_SECONDS = 90.0

@@ -22,11 +22,12 @@ from ingest.log.interface import LogUnavailableError
 from ingest.operations import Answer, Operation, Parameter
 from ingest.outcome import Refusal
 from signals.delivery.http.context import COMMAND_ROLES, RETRY_AFTER_SECONDS, Context, answer, unknown
+from signals.delivery.wanted import Drills
 from signals.delivery.webhooks.desk import TooManyWebhooksError, Wanted, WebhookDesk
 from signals.delivery.webhooks.sender import system_lookup
 from signals.delivery.webhooks.targets import TargetError
 from signals.delivery.webhooks.view import UnknownWebhookError, WebhookStatus
-from signals.delivery.webhooks.words import ROLLOUTS_MAX, URL_CHARACTERS_MAX, AttemptWord, DeadDelivery, Drills
+from signals.delivery.webhooks.words import ROLLOUTS_MAX, URL_CHARACTERS_MAX, AttemptWord, DeadDelivery
 
 BODY_BYTES_MAX = 16_384
 LOOKUP_SECONDS = 5.0

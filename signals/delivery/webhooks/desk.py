@@ -14,13 +14,13 @@ from detectors.scope import Scope
 from ingest.events import encoder
 from ingest.log.interface import Entry, FencedError, Record, TopicPartition
 from signals.client.webhooks import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
+from signals.delivery.wanted import Drills
 from signals.delivery.webhooks.deliverer import USER_AGENT, DeliveryParts, latest_records
 from signals.delivery.webhooks.lane import Result
 from signals.delivery.webhooks.targets import TargetPolicy
 from signals.delivery.webhooks.view import UnknownWebhookError, WebhookStatus, WebhookView, decoded, required, status_of
 from signals.delivery.webhooks.words import (
     REDELIVERIES_MAX,
-    Drills,
     Redelivery,
     Subscription,
 )

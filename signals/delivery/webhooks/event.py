@@ -14,7 +14,8 @@ from detectors.drill import is_drill
 from detectors.scope import WHOLE, Scope
 from ingest.events import UNREADABLE_ERRORS
 from ingest.log.interface import Record
-from signals.delivery.webhooks.words import Drills, Subscription
+from signals.delivery.wanted import Drills
+from signals.delivery.webhooks.words import Subscription
 from signals.events import envelope_decoder
 
 
@@ -23,6 +24,7 @@ class _Said(msgspec.Struct):
     vendor: str
     product: str
     scope: Scope = WHOLE
+    drill: bool = False
 
 
 class _Event(msgspec.Struct):
@@ -78,7 +80,7 @@ def posted_event(record: Record) -> PostedEvent | None:
         rollout=said.rollout,
         product=f"{said.vendor}/{said.product}",
         scope=said.scope,
-        drill=is_drill(said.vendor, said.product),
+        drill=said.drill or is_drill(said.vendor, said.product),
         body=body,
         signatures=",".join(f"{signature.keyid}:{signature.sig}" for signature in envelope.signatures),
     )

@@ -13,11 +13,11 @@ from ingest.events import UNREADABLE_ERRORS
 from ingest.log.interface import Log, Record, TopicPartition
 from ingest.topics import Topics
 from signals.delivery.tail import Tail
+from signals.delivery.wanted import Drills
 from signals.delivery.webhooks.words import (
     DeadDelivery,
     DeliveryPlace,
     Disabled,
-    Drills,
     Subscription,
     dead_decoder,
     is_dead_key,

@@ -12,18 +12,11 @@ import msgspec
 from msgspec import Meta
 
 from detectors.scope import WHOLE, Scope
+from signals.delivery.wanted import Drills
 
 URL_CHARACTERS_MAX = 2048
 ROLLOUTS_MAX = 64
 REDELIVERIES_MAX = 16
-
-
-class Drills(enum.StrEnum):
-    """Whether a subscription gets the events of drills."""
-
-    NONE = "none"
-    INCLUDE = "include"
-    ONLY = "only"
 
 
 class Disabled(enum.StrEnum):

@@ -8,11 +8,11 @@ import pytest
 
 from detectors.scope import Scope
 from ingest.events import encoder
+from signals.delivery.wanted import Drills
 from signals.delivery.webhooks.words import (
     AttemptWord,
     DeadDelivery,
     DeliveryPlace,
-    Drills,
     Redelivery,
     Subscription,
     dead_decoder,

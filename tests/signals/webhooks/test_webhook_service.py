@@ -3,10 +3,10 @@
 import pytest
 
 from detectors.scope import Scope
+from signals.delivery.wanted import Drills
 from signals.delivery.webhooks import lane as lanes
 from signals.delivery.webhooks.desk import Wanted
 from signals.delivery.webhooks.view import UnknownWebhookError
-from signals.delivery.webhooks.words import Drills
 from support.streams import eventually
 from support.switches import ROLLOUT
 from support.webhook_rig import webhooks
