@@ -11,7 +11,7 @@ a few milliseconds at a time. What can't be renewed in time runs out: overload e
 
 import enum
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from detectors.drill import is_drill
@@ -230,6 +230,11 @@ class LeaseBook:
             kept.due_ms = due_ms
             heapq.heappush(self._queue, (due_ms, rollout))
 
+    def _look_at_all(self, now_ms: int, which: Callable[[_Kept], bool]) -> None:
+        for rollout, kept in self._kept.items():
+            if which(kept):
+                self._schedule(rollout, kept, now_ms)
+
     def _take_urgent(self) -> list[str]:
         rollouts = list(self._urgent)[:BATCH_MAX]
         for rollout in rollouts:
@@ -241,13 +246,14 @@ class LeaseBook:
         if 0 <= elapsed_ms < BATCH_MS:
             return []
         self._batch_ms = now_ms
-        most = BATCH_MAX if elapsed_ms < 0 else min(BATCH_MAX, elapsed_ms * LEASES_PER_SECOND // 1000)
+        most = min(BATCH_MAX, max(0, elapsed_ms) * LEASES_PER_SECOND // 1000)
+        if elapsed_ms < 0:
+            # The clock was set back: what is due by the old one would wait until it has caught up.
+            self._look_at_all(now_ms, lambda kept: kept.due_ms >= 0)
         seeing = self._sight.sight().seeing
         if seeing and not self._seeing:
             # It sees again: whoever waits for that need not wait until it would have been looked at anyway.
-            for rollout, kept in self._kept.items():
-                if kept.withheld is Withheld.BLIND:
-                    self._schedule(rollout, kept, now_ms)
+            self._look_at_all(now_ms, lambda kept: kept.withheld is Withheld.BLIND)
         self._seeing = seeing
         found: list[str] = []
         while self._queue and self._queue[0][0] <= now_ms and len(found) < most:

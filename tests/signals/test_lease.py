@@ -206,6 +206,24 @@ def test_a_stop_is_not_forgotten_with_the_verdict(rig: Rig) -> None:
     assert rig.book.withheld(ROLLOUT) is Withheld.STOPPED
 
 
+def test_a_clock_that_is_set_back_does_not_stop_renewal() -> None:
+    class SetBack(DrivenClock):
+        back_ms = 0
+
+        def now_ms(self) -> int:
+            return super().now_ms() - self.back_ms
+
+    clock = SetBack(START_MS)
+    rig = Rig()
+    book = LeaseBook("live", TERMS, rig, clock, rig.metrics)
+    book.told(fresh(START_MS))
+    assert len(book.due(True)) == 1
+    clock.back_ms = 3_600_000
+    book.due(True)
+    clock.drive_to(START_MS + 1000)
+    assert [lease.issued_ms for lease in book.due(True)] == [START_MS + 1000 - 3_600_000]
+
+
 def test_ten_thousand_rollouts_are_renewed_in_time_a_few_at_once(rig: Rig) -> None:
     rollouts = [f"r-{number:016x}" for number in range(10_000)]
     for rollout in rollouts:

@@ -1,6 +1,10 @@
 """Leases as the stage writes them: signed, behind its events, and not before a restart has read everything."""
 
+from typing import Any
+
 import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from detectors.verdict import DecisionWord, Verdict
 from ingest.events import encoder
@@ -10,7 +14,7 @@ from ingest.log.specs import topic_specs
 from ingest.sight import Sight
 from signals.events import Action
 from signals.killswitch.catchup import CatchUp
-from signals.killswitch.lease import FORGET_SECONDS, LeaseTerms
+from signals.killswitch.lease import FORGET_SECONDS, LeaseTerms, whole_stopped
 from signals.killswitch.leasing import Granting
 from signals.killswitch.verify import Chain, VerifiedLease, open_lease, parse_envelope
 from support.switches import KEYS, ROLLOUT, START_MS, SwitchRig, command, verdict
@@ -171,3 +175,47 @@ class TestCatchUp:
         assert not catchup.fresh()
         position[0] = 1
         assert catchup.fresh()
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("say"), st.sampled_from(list(DecisionWord))),
+        st.tuples(st.just("ask"), st.sampled_from([Action.HOLD, Action.KILL, Action.RELEASE])),
+        st.tuples(st.just("later"), st.sampled_from([0.1, 5.0, 25.0, 200.0])),
+        st.tuples(st.just("see"), st.booleans()),
+        st.tuples(st.just("restart"), st.none()),
+    ),
+    max_size=30,
+)
+
+
+@given(steps=STEPS)
+@settings(max_examples=60, deadline=None)
+def test_whatever_happens_a_lease_is_of_the_last_event_and_never_of_a_stopped_or_unseen_rollout(
+    steps: list[tuple[str, Any]],
+) -> None:
+    rig = LeaseRig()
+    chain, asked, checked, followed = Chain(), 0, 0, 0
+    for kind, what in steps:
+        rig.clock.drive_to(rig.clock.now_ms() + 60)
+        if kind == "say":
+            rig.say(fine(rig.clock.now_ms(), what))
+        elif kind == "ask":
+            asked += 1
+            rig.ask(command(what, f"c-{asked}"))
+        elif kind == "see":
+            rig.sees.seeing = what
+        elif kind == "restart":
+            rig.restart()
+        rig.later(what if kind == "later" else 0)
+        events = rig.events()
+        for event in events[followed:]:
+            chain.accept(event)
+        followed = len(events)
+        leases = rig.leases()
+        for lease in leases[checked:]:
+            assert rig.sees.seeing
+            assert not whole_stopped(events[-1].switch if events else None)
+            assert lease.lease.number == len(events)
+            assert chain.accept_lease(lease, rig.clock.now_ms())
+        checked = len(leases)
