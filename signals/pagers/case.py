@@ -200,3 +200,19 @@ def with_change(case: PageCase, page: Page, registry: Registry, now_ms: int) -> 
         deliveries[name] = replace(before, tasks=[*before.tasks, task], sequence=sequence)
     known[owner] = replace(found, deliveries=list(deliveries.values()))
     return replace(case, incidents=list(known.values()))
+
+
+def essence(case: PageCase) -> PageCase:
+    """Return what of a case is worth writing: everything but content that nobody was given."""
+    kept = [replace(one, page=None, target_ms=0) for one in case.incidents]
+    return replace(case, incidents=kept, touched_ms=0, offsets={})
+
+
+def is_open(case: PageCase) -> bool:
+    """Tell whether anything stands, or waits to be told."""
+    return case.blind or any(
+        one.level is not Level.NONE
+        or one.target is not Level.NONE
+        or any(delivery.tasks for delivery in one.deliveries)
+        for one in case.incidents
+    )

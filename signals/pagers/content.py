@@ -17,7 +17,7 @@ from detectors.scope import Scope
 from detectors.verdict import REASON_DOCS, Evidence, Reason
 from ingest.rollouts import Rollout
 from signals.events import Switch
-from signals.pagers.records import Page
+from signals.pagers.records import Page, PageCase
 from signals.pagers.words import Level, Role, Step
 
 HEADLINE_MAX: Final = 120
@@ -53,6 +53,20 @@ def page_of(switch: Switch, level: Level, rollout: Rollout | None, at_ms: int) -
         lane=switch.lane,
     )
     return page if switch.evidence is None else with_evidence(page, switch.evidence)
+
+
+def page_of_ring(case: PageCase, ring: str, at_ms: int, lane: str) -> Page:
+    """Return what is told when a ring starts."""
+    return Page(
+        level=Level.NONE,
+        rollout=case.rollout,
+        vendor=case.vendor,
+        product=case.product,
+        version=case.version,
+        ring=ring,
+        decided_ms=at_ms,
+        lane=lane,
+    )
 
 
 def with_evidence(page: Page, evidence: Evidence) -> Page:

@@ -11,9 +11,7 @@ from msgspec.structs import replace
 
 from signals.pagers import incident as incidents
 from signals.pagers.case import Rules, terms_of
-from signals.pagers.incident import Terms
 from signals.pagers.records import Mute, PageCase, PageOrder, PagePlace
-from signals.pagers.registry import DEFAULT_OWNER
 from signals.pagers.words import ChannelKind, Level, OrderAction
 
 ORDERS_REMEMBERED: Final = 256
@@ -63,10 +61,6 @@ class Desk:
         while len(self._handled) > ORDERS_REMEMBERED:
             self._handled.popitem(last=False)
         return after
-
-    def terms(self, rules: Rules, case: PageCase, now_ms: int) -> Terms:
-        """Return what holds for telling whoever runs Cordon."""
-        return terms_of(rules, case, DEFAULT_OWNER, now_ms)
 
     def _obey(self, order: PageOrder, case: PageCase | None, rules: Rules, now_ms: int) -> tuple[PageCase | None, str]:
         if order.action is OrderAction.MUTE:

@@ -17,7 +17,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from detectors.verdict import DecisionWord, Verdict, verdict_decoder
+from detectors.verdict import Verdict, verdict_decoder
 from ingest.clock import Clock
 from ingest.deadletter import DeadReason, entries_of, letter_of
 from ingest.events import UNREADABLE_ERRORS, encoder
@@ -28,12 +28,11 @@ from signals.events import Switch, SwitchState
 from signals.killswitch.signing import PublicKeys, SwitchError
 from signals.killswitch.verify import open_event, parse_envelope
 from signals.pagers import incident as incidents
-from signals.pagers.case import Rules, blind, level_of, settled, with_change, with_level
-from signals.pagers.content import page_of, ring_at, started_rings, with_evidence
+from signals.pagers.blind import OPERATOR, blind_case
+from signals.pagers.case import Rules, blind, essence, is_open, level_of, settled, with_change, with_level
+from signals.pagers.content import page_of, page_of_ring, ring_at, started_rings, with_evidence
 from signals.pagers.orders import Desk
 from signals.pagers.records import (
-    Incident,
-    Page,
     PageAttempt,
     PageCase,
     PagePlace,
@@ -42,7 +41,7 @@ from signals.pagers.records import (
     order_decoder,
     place_decoder,
 )
-from signals.pagers.registry import DEFAULT_OWNER, Registry
+from signals.pagers.registry import Registry
 from signals.pagers.rollouts import DeclaredRollouts
 from signals.pagers.words import Answered, Level, Role
 
@@ -259,15 +258,12 @@ class Outbox:
         fresh = [ring for ring in started if case is None or ring not in case.rings]
         if not fresh:
             return case
-        known = case or PageCase(rollout=verdict.rollout, vendor=verdict.vendor, product=verdict.product,
-                             version=verdict.version)  # fmt: skip
-        now_ms = self._clock.now_ms()
+        known = case or PageCase(
+            rollout=verdict.rollout, vendor=verdict.vendor, product=verdict.product, version=verdict.version
+        )
         for ring in fresh:
-            page = Page(
-                level=Level.NONE, rollout=verdict.rollout, vendor=verdict.vendor, product=verdict.product,
-                version=verdict.version, ring=ring, decided_ms=verdict.at_ms, lane=self._topics.lane,
-            )  # fmt: skip
-            known = with_change(known, page, self._registry(), now_ms)
+            page = page_of_ring(known, ring, verdict.at_ms, self._topics.lane)
+            known = with_change(known, page, self._registry(), self._clock.now_ms())
         known = replace(known, rings=[*known.rings, *fresh])
         if case is None and not known.incidents:
             return None
@@ -338,19 +334,9 @@ class Outbox:
         name = f"{BLIND_CASE}/{self._partition}"
         held = sum(case.blind for case in self._cases.values())
         case = self._cases.get(name)
-        if case is None and not held:
-            return
-        case = case or PageCase(rollout=name, vendor="cordon", product="cordon")
-        level = Level.HIGH if held else Level.NONE
-        page = Page(
-            level=level, role=Role.OPERATOR, rollout=name, vendor="cordon", product="cordon", version="",
-            state=SwitchState.HELD.value, decision=DecisionWord.HOLD.value, reason="no_telemetry", rollouts=held,
-            decided_ms=now_ms, lane=self._topics.lane, resolved_by="" if held else "recovered",
-        )  # fmt: skip
-        found = case.incidents[0] if case.incidents else Incident(owner=DEFAULT_OWNER, role=Role.OPERATOR)
-        rules = self._rules()
-        told = incidents.tell(found, level, page, now_ms, self._desk.terms(rules, case, now_ms))
-        self._put(replace(case, level=level, incidents=[told]))
+        if case is not None or held:
+            known = case or PageCase(rollout=name, vendor=OPERATOR, product=OPERATOR)
+            self._put(blind_case(known, held, self._topics.lane, self._rules(), now_ms))
 
     # State.
 
@@ -371,7 +357,7 @@ class Outbox:
 
     def _put(self, case: PageCase) -> None:
         before = self._cases.get(case.rollout)
-        if before is not None and _said(before) == _said(case):
+        if before is not None and essence(before) == essence(case):
             # Newer content that is not worth telling yet: kept here, not in the log.
             self._hold(case)
             return
@@ -381,7 +367,7 @@ class Outbox:
 
     def _hold(self, case: PageCase) -> None:
         self._cases[case.rollout] = case
-        if _open(case):
+        if is_open(case):
             self._active[case.rollout] = None
         else:
             self._active.pop(case.rollout, None)
@@ -401,25 +387,6 @@ class Outbox:
             offset = offsets.get(f"{word}/{source.partition}")
             if offset is not None:
                 self._next[source] = max(offset, self._next.get(source, 0))
-
-
-def _said(case: PageCase) -> PageCase:
-    """Return what of a case is worth writing: everything but content that nobody was given."""
-    return replace(
-        case,
-        incidents=[replace(one, page=None, target_ms=0) for one in case.incidents],
-        touched_ms=0,
-        offsets={},
-    )
-
-
-def _open(case: PageCase) -> bool:
-    return case.blind or any(
-        one.level is not Level.NONE
-        or one.target is not Level.NONE
-        or any(delivery.tasks for delivery in one.deliveries)
-        for one in case.incidents
-    )
 
 
 def _event_ms(switch: Switch) -> int:
