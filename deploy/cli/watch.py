@@ -57,7 +57,7 @@ def watch(
     """
     wish: dict[str, Any] = {
         "token": token_of(token_file), "rollout": rollout, "lane": lane, "from_start": from_start, "drills": drills,
-        "state": state, "on_connect": lambda: click.echo(f"watching {url}", err=True),
+        "state": state, "key_file": key_file, "on_connect": lambda: click.echo(f"watching {url}", err=True),
     }  # fmt: skip
     keys = keys_of(url, key_file)
     try:

@@ -52,6 +52,7 @@ class AsyncKillSwitchClient:
         last_event_id: str | None = None,
         state: Path | str | None = None,
         may_save: Callable[[], bool] = lambda: True,
+        key_file: Path | None = None,
         leases: bool = True,
         drills: DrillsWord = "none",
         silence_seconds: float = SILENCE_SECONDS,
@@ -77,6 +78,7 @@ class AsyncKillSwitchClient:
             last_event_id=last_event_id,
             state=Path(state) if state is not None else None,
             may_save=may_save,
+            key_file=key_file,
             clock=clock,
             monotonic=monotonic,
         )

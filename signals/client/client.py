@@ -57,6 +57,7 @@ class KillSwitchClient:
         last_event_id: str | None = None,
         state: Path | str | None = None,
         may_save: Callable[[], bool] = lambda: True,
+        key_file: Path | None = None,
         leases: bool = True,
         drills: DrillsWord = "none",
         silence_seconds: float = SILENCE_SECONDS,
@@ -78,6 +79,7 @@ class KillSwitchClient:
             last_event_id: begin right behind this one; wins over `from_start` and the state.
             state: file that keeps what is known over a restart, one for each client; None keeps nothing.
             may_save: asked before the state is written; False while an event is still being worked on elsewhere.
+            key_file: where `keys` came from; read again once something is signed by a key that is not known.
             leases: whether leases are sent too; without them `decision` never says proceed.
             drills: whether drills are sent: `none`, `include` or `only`.
             silence_seconds: a connection without a byte for so long is dead; heartbeats come every 15 s.
@@ -105,6 +107,7 @@ class KillSwitchClient:
             last_event_id=last_event_id,
             state=Path(state) if state is not None else None,
             may_save=may_save,
+            key_file=key_file,
             clock=clock,
             monotonic=monotonic,
         )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import httpx2
 
@@ -20,8 +20,9 @@ from ingest.topics import LIVE_LANE
 from signals.client.book import Book
 from signals.client.errors import ClientError, RefusedError, StateError
 from signals.client.state import Kept, read_state, write_state
+from signals.events import Envelope
 from signals.killswitch.effective import Effective
-from signals.killswitch.signing import PublicKeys, SwitchError
+from signals.killswitch.signing import PublicKeys, SwitchError, UnknownKeyError
 from signals.killswitch.verify import (
     LeaseUselessError,
     VerifiedEvent,
@@ -41,6 +42,7 @@ SAVE_SECONDS = 1.0
 _REFUSALS_FOR_GOOD = frozenset({400, 401, 403, 404})
 _LOGGER = logging.getLogger(__name__)
 
+_Opened = TypeVar("_Opened", VerifiedEvent, VerifiedLease)
 Message = VerifiedEvent | VerifiedLease
 DrillsWord = Literal["none", "include", "only"]
 
@@ -81,6 +83,7 @@ class Subscription:
         last_event_id: str | None = None,
         state: Path | None = None,
         may_save: Callable[[], bool] = lambda: True,
+        key_file: Path | None = None,
         clock: Clock | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,6 +95,7 @@ class Subscription:
             last_event_id: begin right behind this one; wins over the state's.
             state: the file that keeps what is known; None keeps nothing.
             may_save: asked before the state is written; False while something that came is not done with.
+            key_file: where `keys` came from; read again once something is signed by a key that is not known.
             clock: the wall clock, by which leases end.
             monotonic: tells elapsed time, in seconds.
 
@@ -99,6 +103,7 @@ class Subscription:
             StateError: the state can't be used.
         """
         self.wish, self._keys, self._state, self._may_save = wish, keys, state, may_save
+        self._key_file = key_file
         self._clock, self._monotonic = clock or WallClock(), monotonic
         kept = read_state(state, keys, wish.lane, wish.rollout) if state is not None else None
         self.last_event_id = last_event_id or (kept.last_event_id if kept is not None else None)
@@ -210,12 +215,12 @@ class Subscription:
             raise StateError(f"the state in {self._state} contradicts itself: {error}") from error
 
     def _event(self, data: str) -> VerifiedEvent | None:
-        verified = open_event(parse_envelope(data.encode()), self._keys)
+        verified = self._opened(open_event, data)
         self._require(verified.switch.rollout, verified.event.id)
         return verified if self.book.take_event(verified) else None
 
     def _lease(self, data: str) -> VerifiedLease | None:
-        verified = open_lease(parse_envelope(data.encode()), self._keys)
+        verified = self._opened(open_lease, data)
         self._require(verified.lease.rollout, verified.event.id)
         try:
             return verified if self.book.take_lease(verified, self._clock.now_ms(), self._monotonic()) else None
@@ -223,6 +228,20 @@ class Subscription:
             # Genuine and late: whatever is held goes on until its own end.
             _LOGGER.info("a lease was ignored: %s", error)
             return None
+
+    def _opened(self, opened: Callable[[Envelope, PublicKeys], _Opened], data: str) -> _Opened:
+        envelope = parse_envelope(data.encode())
+        try:
+            return opened(envelope, self._keys)
+        except UnknownKeyError:
+            if self._key_file is None:
+                raise
+        # Somebody the caller trusts may have put the next key there meanwhile; the server can't.
+        try:
+            self._keys.learn(PublicKeys.parse(self._key_file.read_bytes()))
+        except OSError as error:
+            raise UnknownKeyError(f"the keys in {self._key_file} can't be read again: {error.strerror}") from error
+        return opened(envelope, self._keys)
 
     def _require(self, rollout: str, name: str) -> None:
         if self.wish.rollout is not None and rollout != self.wish.rollout:

@@ -23,9 +23,10 @@ from signals.events import Action
 from signals.killswitch.effective import Effective, EffectiveReason
 from signals.killswitch.lease import LeaseTerms
 from signals.killswitch.leasing import Granting
+from signals.killswitch.signing import UnknownKeyError
 from signals.killswitch.verify import VerifiedEvent
 from support.streams import READER, StreamRig, eventually
-from support.switches import KEYS, ROLLOUT, START_MS, STRANGER, SwitchRig, command, verdict
+from support.switches import KEYS, ROLLOUT, SIGNER, START_MS, STRANGER, SwitchRig, command, verdict
 
 TERMS = LeaseTerms(seconds=60.0, verdict_seconds=150.0, heard_share_least=0.2)
 README = Path(__file__).parents[2] / "signals" / "README.md"
@@ -156,6 +157,24 @@ class TestCore:
         frames = log.move(DecisionWord.PROCEED, DecisionWord.HOLD, DecisionWord.PROCEED)
         events = [message for message in feed(subscription, frames + frames) if isinstance(message, VerifiedEvent)]
         assert [event.switch.number for event in events] == [1, 2]
+
+
+def test_a_key_that_follows_is_found_in_the_key_file_and_no_strangers_is(log: LeaseLog, tmp_path: Path) -> None:
+    key_file = tmp_path / "keys.json"
+    key_file.write_bytes(PublicKeys([STRANGER.public]).to_json())
+    wish = Wish(url="http://127.0.0.1:9", rollout=ROLLOUT)
+    known = PublicKeys([STRANGER.public])
+    subscription = Subscription(wish, known, key_file=key_file, clock=log.clock, monotonic=lambda: log.monotonic)
+    frames = log.move(DecisionWord.PROCEED)
+    with pytest.raises(UnknownKeyError):
+        feed(subscription, frames)
+    key_file.write_bytes(PublicKeys([SIGNER.public, STRANGER.public]).to_json())
+    feed(subscription, frames)
+    assert said(subscription).proceed
+    key_file.unlink()
+    stranger = Subscription(wish, PublicKeys([STRANGER.public]), key_file=key_file, clock=log.clock)
+    with pytest.raises(UnknownKeyError, match="can't be read again"):
+        feed(stranger, frames)
 
 
 class TestState:

@@ -22,7 +22,7 @@ def main() -> int:
     keys = PublicKeys.parse(wish.keys.read_bytes())
     token = wish.token_file.read_text().strip()
     with KillSwitchClient(
-        wish.url, keys, token=token, rollout=wish.rollout, from_start=True, state=wish.state
+        wish.url, keys, token=token, rollout=wish.rollout, from_start=True, state=wish.state, key_file=wish.keys
     ) as client:
         client.follow(timeout_seconds=min(wish.patience, 15.0))
         for ring in wish.rings:
