@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from detectors.drill import PRODUCT, VENDOR
 from detectors.verdict import DecisionWord
 from ingest.events import encoder
+from ingest.log.interface import Entry, TopicPartition
 from ingest.topics import Topics
 from signals.client import KillSwitchClient
+from signals.events import Switch, SwitchState
+from signals.killswitch.event import cloud_event
 from signals.killswitch.verify import open_event, parse_envelope
 from support.openapi import check_answer
 from support.streams import READER, REPORTER, StreamRig, eventually, streaming
-from support.switches import KEYS, ROLLOUT, START_MS, verdict
+from support.switches import KEYS, ROLLOUT, SIGNER, START_MS, verdict
 
 PATH = "/v1/killswitch/events"
 OTHER = "r-fedcba9876543210"
@@ -31,6 +34,33 @@ def rig() -> Iterator[StreamRig]:
     with streaming(Topics(keyed_partitions=1)) as running:
         running.declare(OTHER)
         yield running
+
+
+@pytest.fixture(scope="module")
+def parted() -> Iterator[StreamRig]:
+    """A listener on three partitions, whose events the test writes itself."""
+    with streaming(Topics(keyed_partitions=3)) as running:
+        yield running
+
+
+def switch_of(rollout: str, number: int) -> Switch:
+    return Switch(
+        rollout=rollout,
+        number=number,
+        previous_digest="",
+        lane="live",
+        vendor="v",
+        product="p",
+        version="1",
+        state=SwitchState.WATCHING,
+        previous_state=SwitchState.OBSERVING,
+        decision=DecisionWord.PROCEED,
+        cause="detector",
+        reason="evidence_rising",
+        sentence="rising",
+        watermark_ms=START_MS,
+        decided_ms=START_MS,
+    )
 
 
 def ask(rig: StreamRig, **query: object) -> dict[str, Any]:
@@ -144,6 +174,40 @@ def test_a_client_that_polls_while_events_happen_sees_each_once_in_order(
     while (page := ask(rig, after=place, limit=2))["events"]:
         seen, place = seen + ids(page), page["next"]
     assert seen == made
+
+
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    places=st.lists(st.integers(0, 2), min_size=1, max_size=12),
+    limit=st.integers(1, 5),
+    cut=st.integers(0, 12),
+)
+def test_over_several_partitions_each_event_comes_once_in_its_partitions_order(
+    parted: StreamRig, places: list[int], limit: int, cut: int
+) -> None:
+    topic, place = parted.topics.name("killswitch"), ask(parted)["next"]
+    made: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    seen: list[str] = []
+
+    def append(partitions: list[int]) -> None:
+        for partition in partitions:
+            # A name that no other example has: the cursor's own numbers.
+            rollout = f"r-{place.replace(':', '-').replace(',', '.')}-{partition}"
+            made[partition].append(f"{rollout}/{len(made[partition]) + 1}")
+            said = switch_of(rollout, len(made[partition]))
+            envelope = SIGNER.sign(encoder.encode(cloud_event(said)))
+            parted.log.append([Entry(topic, partition, rollout.encode(), encoder.encode(envelope))])
+        ends = {n: parted.log.bounds(TopicPartition(topic, n))[1] for n in range(3)}
+        eventually(lambda: parted.service.hub.cursor == ends)
+
+    after = place
+    for partitions in (places[:cut], places[cut:]):
+        append(partitions)
+        while (page := ask(parted, after=after, limit=limit))["events"]:
+            seen, after = seen + ids(page), page["next"]
+    for names in made.values():
+        assert [name for name in seen if name in names] == names
+    assert len(seen) == len(places)
 
 
 def test_as_many_wait_as_may_and_one_that_leaves_makes_room() -> None:
