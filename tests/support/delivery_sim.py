@@ -124,7 +124,9 @@ class Server:
             self.under_way += [(dispatcher, post) for post in posts]
             for read in reads:
                 failed = chance.random() < 0.2
-                records = None if failed else self.log.read(source, read.offset, max_records=chance.choice((1, 3, 64)))
+                records = (
+                    None if failed else self.log.read(source, read.offset, max_records=chance.choice((1, 3, read.most)))
+                )
                 dispatcher.give(read, records)
 
     def flush(self) -> None:

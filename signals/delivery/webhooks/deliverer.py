@@ -18,7 +18,7 @@ from ingest.metrics import Metrics
 from ingest.topics import Topics
 from signals.client.webhooks import DSSE_HEADER, ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from signals.delivery.tail import Handler, Tail
-from signals.delivery.webhooks.dispatcher import READ_RECORDS_MAX, Dispatcher, Numbers, Post, Read
+from signals.delivery.webhooks.dispatcher import Dispatcher, Numbers, Post, Read
 from signals.delivery.webhooks.event import PostedEvent
 from signals.delivery.webhooks.lane import Result
 from signals.delivery.webhooks.secret import WebhookKey
@@ -213,7 +213,7 @@ class Deliverer:
         assert dispatcher is not None
         async with self._readers:
             try:
-                records = await asyncio.to_thread(log.read, self._events, read.offset, READ_RECORDS_MAX)
+                records = await asyncio.to_thread(log.read, self._events, read.offset, read.most)
             except LogUnavailableError:
                 await asyncio.sleep(RETRY_SECONDS)
                 records = None

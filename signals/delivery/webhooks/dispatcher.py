@@ -29,7 +29,8 @@ from signals.delivery.webhooks.words import (
 )
 
 RECENT_MAX = 1024
-READ_RECORDS_MAX = 64
+# One read for every event that leaves would read each of them many times.
+READ_RECORDS_LEAST = 16
 ENTRIES_MAX = 256
 
 
@@ -43,10 +44,17 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Records that a subscription which is behind needs; the shell answers with `give`."""
+    """Records that a subscription which is behind needs; the shell answers with `give`.
+
+    Attributes:
+        offset: the first one.
+        most: how many there is room for.
+        head: where the log ended when this was asked.
+    """
 
     subscription: str
     offset: int
+    most: int
     head: int
 
 
@@ -259,9 +267,11 @@ class Dispatcher:
             if offset >= self._recent_from:
                 lane.take(list(self._recent_since(offset)), offset, self.head)
                 self._changed[name] = None
-            else:
+                continue
+            if lane.room >= READ_RECORDS_LEAST:
                 self._reading.add(name)
-                reads.append(Read(name, offset, self.head))
+                reads.append(Read(name, offset, lane.room, self.head))
+            break
 
     def _recent_since(self, offset: int) -> Iterator[PostedEvent]:
         # The newest are at the end, and a lane that keeps up wants only those.

@@ -168,6 +168,11 @@ class Lane:
             if not wants(subscription, waiting.event):
                 self._drop(waiting)
 
+    @property
+    def room(self) -> int:
+        """How many more events may be held."""
+        return WINDOW - len(self._by_offset)
+
     def wants_read(self, head: int) -> int | None:
         """Return the offset that should be read next, below `head`; None while there is no need or no room."""
         if not self.active or len(self._by_offset) >= WINDOW:
