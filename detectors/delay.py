@@ -19,14 +19,16 @@ from detectors.sequential import Floats
 # Four bins to the doubling: bin i holds delays up to 0.25 * 2^(i / 4) seconds, the last one from 29 hours on.
 _PER_DOUBLING: Final = 4
 BINS: Final = 76
-# With fewer delays on record nothing is known of how reports arrive, and nothing is corrected.
-HISTORY_LEAST: Final = 30
 # A tenant group has a say of its own from so many delays on, and the median counts from so many groups on.
 _GROUP_LEAST: Final = 10
 _GROUPS_LEAST: Final = 3
 # Beyond it a group's counts are halved: how reports arrive changes over the months.
 _HISTORY_MOST: Final = 4096
 CORRECTION_MAX: Final = 1e4
+# What is believed before any delay is on record, with the weight of so many: slow ones are likelier than quick ones, in
+# proportion to the logarithm of the delay, up to 29 hours.
+PRIOR_DELAYS: Final = 10
+_PRIOR: Final = PRIOR_DELAYS * np.arange(1.0, BINS + 1) / (BINS * (BINS + 1) / 2)
 
 Counts = npt.NDArray[np.int64]
 
@@ -62,20 +64,15 @@ class DelayHistory:
             counts //= 2
         self._within.clear()
 
-    @property
-    def known(self) -> bool:
-        """Tell whether there are delays enough to say anything."""
-        return sum(int(counts.sum()) for counts in self._counts.values()) >= HISTORY_LEAST
-
     def within(self, seconds: float) -> float:
         """Return the share of crashes that are heard of within so long, above 0 and at most 1."""
         place = int(delay_bin(seconds))
         found = self._within.get(place)
         if found is None:
-            told = [counts for counts in self._counts.values() if counts.sum() >= _GROUP_LEAST]
+            told = [counts + _PRIOR for counts in self._counts.values() if counts.sum() >= _GROUP_LEAST]
             if len(told) < _GROUPS_LEAST:
-                told = [sum(self._counts.values(), np.zeros(BINS, dtype=np.int64))]
-            shares = [(float(counts[: place + 1].sum()) + 0.5) / (float(counts.sum()) + 0.5) for counts in told]
+                told = [np.sum([*self._counts.values(), _PRIOR], axis=0)]
+            shares = [float(counts[: place + 1].sum()) / float(counts.sum()) for counts in told]
             found = self._within[place] = statistics.median(shares)
         return found
 
@@ -105,8 +102,9 @@ class DelayCorrection:
     exposed arm counts as heard of at once, c = 1 / G_c(t); otherwise c = 1. An exposed crash's own delay counts before
     it is scored.
 
-    Assumptions. Control crashes arrive as crashes did before; with fewer than 30 on record nothing is corrected. Delays
-    are not told by the device but measured from its event time to its arrival, so a device clock that runs ahead looks
+    Assumptions. Control crashes arrive as crashes did before. Before any is on record they are believed to arrive as
+    `_PRIOR` says: half of them within 40 minutes. Where they are slower than that, too little is corrected. Delays are
+    not told by the device but measured from its event time to its arrival, so a device clock that runs ahead looks
     quick.
 
     Example:
@@ -116,7 +114,7 @@ class DelayCorrection:
         >>> history.add(0, np.linspace(0.0, 14_400.0, 1000))
         >>> correction = DelayCorrection()
         >>> round(correction.exposed(history, 1.0, 600.0), 1), round(correction.control(history, 86_400.0), 1)
-        (23.0, 1.0)
+        (21.6, 1.0)
 
     Source: Lagakos, Barraj and De Gruttola (1988), "Nonparametric analysis of truncated survival data", for arrivals
     that are truncated by the time of looking.
@@ -128,8 +126,6 @@ class DelayCorrection:
 
     def exposed(self, history: DelayHistory, delay_seconds: float, since_seconds: float) -> float:
         """Return c for an exposed crash heard of at a delay, so long after the push began, and learn from it."""
-        if not history.known:
-            return 1.0
         soon = history.within(delay_seconds) / history.within(max(since_seconds, delay_seconds))
         self._exposed += 1
         self._surprise += -math.log(min(soon, 1.0))
@@ -137,7 +133,7 @@ class DelayCorrection:
 
     def control(self, history: DelayHistory, since_seconds: float) -> float:
         """Return c for a control crash heard of so long after the push began."""
-        return self._factor(history, since_seconds) if history.known else 1.0
+        return self._factor(history, since_seconds)
 
     def _factor(self, history: DelayHistory, since_seconds: float) -> float:
         complete = history.within(since_seconds)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import detectors.delay
-from detectors.delay import BINS, HISTORY_LEAST, DelayCorrection, DelayHistory, corrected, delay_bin
+from detectors.delay import BINS, DelayCorrection, DelayHistory, corrected, delay_bin
 from detectors.sequential import RateRatio
 
 
@@ -88,8 +88,17 @@ def test_a_correction_is_never_below_one_and_survives_a_restart(
         assert correction.exposed(known, delay, after) >= 1.0
     again = DelayCorrection.restore(correction.snapshot()), DelayHistory(known.snapshot())
     assert again[0].control(again[1], since) == correction.control(known, since) >= 1.0
-    if len(before) < HISTORY_LEAST:
-        assert correction.control(known, since) == 1.0
+
+
+def test_without_a_history_only_an_arm_that_reports_at_once_is_corrected() -> None:
+    """Hours after a push began, reports within seconds look sooner than what is believed of any fleet."""
+    at_once, later = DelayCorrection(), DelayCorrection()
+    for number in range(10):
+        quick = at_once.exposed(DelayHistory(), 5.0, 3600.0 + 60.0 * number)
+        usual = later.exposed(DelayHistory(), 40.0, 120.0 + 10.0 * number)
+    assert 1.5 < quick < 3.0
+    assert usual == 1.0
+    assert at_once.control(DelayHistory(), 2 * 86_400.0) == 1.0, "once all delays have passed"
 
 
 def test_delays_fall_into_four_bins_a_doubling() -> None:
