@@ -4,7 +4,7 @@ The tables are kept as grouping keeps them, and said as grouping says them: what
 strata twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,7 +17,7 @@ from detectors.backtest.cohort.tables import RolloutTables, Sums
 from detectors.backtest.draws import Ints
 from detectors.backtest.scenario import Scenario
 from ingest.rollouts import Rollout
-from ingest.tenancy import GROUPS
+from ingest.tenancy import GROUPS, tenant_group, tenant_hash
 from ingest.windows import AtRisk, CohortWindow, FirstCrash, HeardMinute, MarginRisk, Step
 
 # Grouping does not judge silence from minutes that a longer step has passed.
@@ -126,6 +126,7 @@ class Teller:
         self._classes, self._silence_ms, self._exact = classes, silence_ms, exact
         self._first_minute = int(times_ms[0]) // MINUTE_MS - 1
         self._starts, self._quiet_ms = ring_starts(scenario), quiet_ms(scenario)
+        self._owners = _owners([tenant.name for tenant in scenario.fleet.tenants])
 
     def feed(self) -> Iterator[Rollout | Step]:
         """Yield rollouts and steps in the order of the log."""
@@ -218,6 +219,7 @@ class Teller:
             crash_total=voice.crash_total,
             exposed_total=voice.exposed_total,
             margins=self._margins(voice, step) if voice.full else [],
+            owners=self._owners if voice.full else [],
         )
         if voice.full:
             voice.full_ms, voice.exposed_full = watermark, voice.exposed_total
@@ -262,6 +264,14 @@ class Teller:
             np.add.at(counts, silent_places, silent)
             rows += _strata(voice, overdue, counts, silent=True)
         return rows
+
+
+def _owners(tenants: Sequence[str]) -> list[tuple[int, int]]:
+    """Return each tenant group with the hash of its tenant, or 0 for several: each tenant has devices everywhere."""
+    groups: dict[int, list[str]] = {}
+    for name in tenants:
+        groups.setdefault(tenant_group(name), []).append(name)
+    return sorted((group, tenant_hash(names[0]) if len(names) == 1 else 0) for group, names in groups.items())
 
 
 def _by_class(sums: Sums, size: int, classes: int, partitions: int) -> list[_Cursor]:
