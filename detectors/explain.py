@@ -48,3 +48,11 @@ def explanation(rollout: str, counts: CohortCounts, tally: CrashTally, elapsed_s
         # Counts that no regression can take apart say nothing; what was decided stands without them.
         return ""
     return f"By counts alone, the likeliest cause first: {'; '.join(one.text for one in ranked[:TOLD_MAX])}."
+
+
+def ranked_again(before: Ranking, rollout: str, counts: CohortCounts, tally: CrashTally, seconds: float) -> Ranking:
+    """Return what is said of a rollout among its rivals: what was said, until crashes have doubled since."""
+    crashes = tally.exposed + tally.control
+    if crashes < max(1, 2 * before.crashes):
+        return before
+    return Ranking(crashes, explanation(rollout, counts, tally, seconds))

@@ -7,6 +7,7 @@ attribution only, never by its own evidence alone.
 from collections.abc import Iterable, Mapping
 
 from detectors.attribution import SUSPECTS_MAX, Attributor, AttributorState, Guilt
+from detectors.explain import ranked_again
 from detectors.policy import Policy
 from detectors.third import factors
 from detectors.tracker import Tracker
@@ -39,7 +40,8 @@ class Suspicion:
         tracker = trackers[rollout]
         thirds = self._unsplit(trackers, rollout)
         counts = [trackers[name].counts for name in sorted(thirds)]
-        tracker.allow_for_thirds(factors(rollout, tracker.counts, counts) if counts else {})
+        allowed = factors(rollout, tracker.counts, counts) if counts else {}
+        tracker.third.allow(allowed, len(tracker.counts.rivals()))
 
     def _unsplit(self, trackers: Mapping[str, Tracker], rollout: str) -> frozenset[str]:
         """Return the rollouts that name one as their rival, though its own cells are not split by them."""
@@ -72,9 +74,7 @@ class Suspicion:
         changed, news = [], []
         for finding in self._attributor.update(suspects, both):
             tracker = trackers[finding.rollout]
-            suspected = finding.held or finding.guilt is Guilt.GUILTY
-            if suspected and tracker.explain(tracker.idle_since_ms):
-                tracker.revision += 1
+            if (finding.held or finding.guilt is Guilt.GUILTY) and _explained(tracker):
                 changed.append(finding.rollout)
             if tracker.finding == finding:
                 continue
@@ -121,3 +121,14 @@ def sharing(trackers: Mapping[str, Tracker], rollout: str, named_by: Mapping[str
                 found.append(rival)
                 waiting.append(rival)
     return found
+
+
+def _explained(tracker: Tracker) -> bool:
+    """Rank a rollout among its rivals for people, once its crashes have doubled; tell whether that was due."""
+    seconds = max(0, tracker.idle_since_ms - tracker.origin_ms) / 1000.0
+    ranking = ranked_again(tracker.ranking, tracker.rollout, tracker.counts, tracker.tally, seconds)
+    if ranking is tracker.ranking:
+        return False
+    tracker.ranking = ranking
+    tracker.revision += 1
+    return True

@@ -6,7 +6,7 @@ against the counts at its event time; the highest evidence is kept, for decision
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from detectors.counts import CohortCounts, Place
 from detectors.decide import Findings
 from detectors.device_time import DeviceTime
 from detectors.evidence import CrashEvidence, Scored, batch_of
-from detectors.explain import Ranking, explanation
+from detectors.explain import Ranking
 from detectors.exposure import ExposureBound
 from detectors.gate_report import holding_of
 from detectors.heard import share_heard
@@ -34,6 +34,7 @@ from detectors.situation import Situation
 from detectors.strata import Freezing, Strata
 from detectors.tally import CrashTally
 from detectors.tenants import GROUPS, NOBODY
+from detectors.third import ThirdRivals
 from detectors.tracker_state import TrackerState
 from detectors.verdict import Evidence
 from detectors.wave import ControlWave
@@ -225,9 +226,10 @@ class Tracker:
         if self._latch.take(parts, baseline_may_kill=self._baseline_may_kill):
             self.revision += 1
 
-    def allow_for_thirds(self, factors: Mapping[str, float]) -> None:
-        """Take, by whole cell, what rivals that its cells are not split by could feign, for crashes from now on."""
-        self._crashes.third.allow(factors, len(self.counts.rivals()))
+    @property
+    def third(self) -> ThirdRivals:
+        """Its evidence beside rivals that its cells are not split by."""
+        return self._crashes.third
 
     def suspect(self, unsplit: frozenset[str] = frozenset()) -> Suspect:
         """Return what attribution needs to know of it, now.
@@ -255,18 +257,6 @@ class Tracker:
         """Return exposed devices, with those that crashed, that are exposed to a rival, too."""
         crashed = sum(both[0] for cell, both in self.tally.cells.items() if rival in rivals_of(cell))
         return self.counts.devices_with(rival) + crashed
-
-    def explain(self, at_ms: int) -> bool:
-        """Rank it among its rivals for people, once crashes have doubled; tell whether that says something new."""
-        crashes = self.tally.exposed + self.tally.control
-        if crashes < max(1, 2 * self.ranking.crashes):
-            return False
-        seconds = max(0, at_ms - self.origin_ms) / 1000.0
-        before, self.ranking = (
-            self.ranking,
-            Ranking(crashes=crashes, text=explanation(self.rollout, self.counts, self.tally, seconds)),
-        )
-        return self.ranking.text != before.text
 
     def in_shock(self, at_ms: int) -> bool:
         """Tell whether the control arm crashes in a wave: far above its own mean in the last ten minutes."""
