@@ -25,6 +25,10 @@ _GROUPS_LEAST: Final = 3
 # Beyond it a group's counts are halved: how reports arrive changes over the months.
 _HISTORY_MOST: Final = 4096
 CORRECTION_MAX: Final = 1e4
+# With fewer delays on record little is known of how reports arrive.
+HISTORY_LEAST: Final = 30
+# Then no report is taken as sooner than this: a machine that crashed has to start first.
+SOONEST_SECONDS: Final = 30.0
 # What is believed before any delay is on record, with the weight of so many: slow ones are likelier than quick ones, in
 # proportion to the logarithm of the delay, up to 29 hours.
 PRIOR_DELAYS: Final = 10
@@ -63,6 +67,11 @@ class DelayHistory:
         if counts.sum() > _HISTORY_MOST:
             counts //= 2
         self._within.clear()
+
+    @property
+    def known(self) -> bool:
+        """Tell whether there are delays enough to say how reports arrive."""
+        return sum(int(counts.sum()) for counts in self._counts.values()) >= HISTORY_LEAST
 
     def within(self, seconds: float) -> float:
         """Return the share of crashes that are heard of within so long, above 0 and at most 1."""
@@ -126,7 +135,8 @@ class DelayCorrection:
 
     def exposed(self, history: DelayHistory, delay_seconds: float, since_seconds: float) -> float:
         """Return c for an exposed crash heard of at a delay, so long after the push began, and learn from it."""
-        soon = history.within(delay_seconds) / history.within(max(since_seconds, delay_seconds))
+        least = delay_seconds if history.known else max(delay_seconds, SOONEST_SECONDS)
+        soon = history.within(least) / history.within(max(since_seconds, least))
         self._exposed += 1
         self._surprise += -math.log(min(soon, 1.0))
         return self._factor(history, since_seconds)
