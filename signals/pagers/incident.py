@@ -198,7 +198,7 @@ def _answered(delivery: Delivery, attempt: PageAttempt) -> Delivery:
         rest = [task for task in delivery.tasks if task.sequence > attempt.sequence]
         # What was refused before under the same key is said by now, and older: it need not be told any more.
         failed = [task for task in delivery.failed if task.episode != attempt.episode]
-        return replace(delivery, tasks=_calmed(rest, attempt), failed=failed)
+        return replace(delivery, tasks=rest, failed=failed)
     return _failed(delivery, attempt.sequence, attempt.answer or "refused")
 
 
@@ -209,6 +209,9 @@ def _delivered(attempt: PageAttempt) -> bool:
 def _failed(delivery: Delivery, sequence: int, why: str) -> Delivery:
     over = [task for task in delivery.tasks if task.sequence <= sequence]
     rest = delivery.tasks[len(over) :]
+    if any(task.step is Step.TRIGGER for task in over):
+        # What was never opened there can't be changed there; that it is over is said all the same.
+        rest = [task for task in rest if task.episode != over[-1].episode or task.step in (Step.TRIGGER, Step.RESOLVE)]
     return replace(delivery, tasks=rest, failed=[*delivery.failed, *over][-FAILED_MAX:], why=why)
 
 

@@ -125,6 +125,7 @@ class Vendor:
     Attributes:
         open: the level of each open key.
         opened: how often each key was opened; more than once is a second incident.
+        strays: updates of keys that were not open.
         woken: (when, key, level) of each trigger that opened a key or made it louder.
         behaves: what comes of an attempt: whether it is applied, and the answer.
     """
@@ -134,6 +135,7 @@ class Vendor:
     opened: dict[str, int] = field(default_factory=dict)
     woken: list[tuple[int, str, Level]] = field(default_factory=list)
     seen: list[Message] = field(default_factory=list)
+    strays: int = 0
 
     def take(self, message: Message, now_ms: int) -> Answer:
         """Take one attempt."""
@@ -146,6 +148,9 @@ class Vendor:
     def _apply(self, message: Message, now_ms: int) -> None:
         if message.step is Step.RESOLVE:
             self.open.pop(message.key, None)
+        elif message.step is Step.UPDATE and message.key not in self.open:
+            # As with a note on an alert that there is not: taken, and lost.
+            self.strays += 1
         elif message.step in (Step.TRIGGER, Step.UPDATE):
             before = self.open.get(message.key)
             if before is None:

@@ -13,7 +13,7 @@ from ingest.rollouts import Bound, Ring, Rollout
 from signals.events import Mode, ScopedStop, SwitchState
 from signals.pagers.channels.interface import Answer
 from signals.pagers.outbox import STALE_MS, OutboxSettings
-from signals.pagers.words import Answered, OrderAction, Step
+from signals.pagers.words import Answered, Level, OrderAction, Step
 from support.pager_rig import REGISTRY, Rig, evidence
 from support.switches import ROLLOUT, SIGNER, START_MS, STRANGER, verdict
 
@@ -422,3 +422,48 @@ def test_a_hold_that_a_mute_ends_is_over_at_once_and_nobody_is_told_a_name(rig: 
     rig.event(SwitchState.MUTED, cause="person", decision=DecisionWord.PROCEED, mode=Mode.MUTED, name="Ada Lovelace")
     rig.run(1)
     assert rig.vendors["pager"].seen[-1].headline == "OVER: falcon-content 291 called over by a person"
+
+
+def test_a_kill_that_nobody_heard_of_is_said_before_the_hold_after_it(rig: Rig) -> None:
+    rig.vendors["pager"].behaves = lambda _: DOWN
+    for state in (SwitchState.HELD, SwitchState.RELEASED, SwitchState.KILLED, SwitchState.RELEASED, SwitchState.HELD):
+        rig.event(state)
+        rig.run(1)
+    rig.vendors["pager"].behaves = lambda _: (True, Answer(Answered.DELIVERED, 202))
+    rig.run(30)
+    assert "critical" in loud(rig, "pager")
+    assert list(rig.vendors["pager"].open.values()) == [Level.HIGH]
+    assert rig.vendors["pager"].strays == 0
+
+
+def test_an_event_that_comes_again_is_taken_once(rig: Rig) -> None:
+    rig.event(SwitchState.KILLED)
+    rig.run(1)
+    rig.event(SwitchState.RELEASED)
+    rig.run(1)
+    record = rig.log.read(rig.source("killswitch"), 0)[0]
+    rig.log.append([Entry(*rig.source("killswitch"), record.key, record.value)])
+    rig.run(5)
+    assert [step for step, _ in rig.sent("pager")] == ["trigger", "resolve"]
+
+
+def test_news_that_replace_a_waiting_page_are_still_a_page(rig: Rig) -> None:
+    rig.vendors["pager"].behaves = lambda _: DOWN
+    rig.event(SwitchState.HELD)
+    rig.run(1)
+    rig.event(SwitchState.HELD, reason="too_few_tenants")
+    rig.run(1)
+    rig.vendors["pager"].behaves = lambda _: (True, Answer(Answered.DELIVERED, 202))
+    rig.run(30)
+    assert loud(rig, "pager") == ["high"]
+    assert rig.sent("pager")[-1] == ("trigger", "high")
+    assert rig.vendors["pager"].seen[-1].page.number == 2
+
+
+def test_news_while_a_page_is_under_way_are_no_second_page(rig: Rig) -> None:
+    rig.latency_ms = lambda: 3000
+    rig.event(SwitchState.HELD)
+    rig.run(1)
+    rig.event(SwitchState.HELD, reason="too_few_tenants")
+    rig.run(20)
+    assert rig.sent("pager") == [("trigger", "high"), ("update", "high")]

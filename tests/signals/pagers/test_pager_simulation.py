@@ -91,6 +91,7 @@ def simulate(seed: int) -> Rig:
 def check(rig: Rig, rollouts: list[_Incident]) -> None:
     assert rig.dispatcher.waiting() == 0
     for name, vendor in rig.vendors.items():
+        assert vendor.strays == 0, name
         assert all(times == 1 for times in vendor.opened.values()), (name, vendor.opened)
     for one in rollouts:
         told = [rig.vendors[name] for name in ("pager", "duty", "soc")]
