@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from dashboards.svg import Axis, Bar, Line, Rule, bar_chart, line_chart
 from deploy.bench.detectors_safeguards import FLOOD, TENANTS, by_tenant, crossing, draw
 from deploy.docs.pages import stale, write
-from deploy.docs.svg import Axis, Bar, Line, Rule, bar_chart, line_chart
 from detectors.attribution import closed_log_evidence
 from detectors.backtest.cohort import simulate
 from detectors.backtest.library import load as scenario

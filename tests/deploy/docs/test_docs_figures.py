@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dashboards.svg import HEIGHT, WIDTH, Axis, Bar, Line, Rule, bar_chart, line_chart
 from deploy.docs import figures
 from deploy.docs.figures import FIGURES, FOLDER, main
 from deploy.docs.pages import stale
-from deploy.docs.svg import HEIGHT, WIDTH, Axis, Bar, Line, Rule, bar_chart, line_chart
 from support.repository_files import REPOSITORY
 
 README = (REPOSITORY / "detectors" / "README.md").read_text(encoding="utf-8")

@@ -1,7 +1,8 @@
-"""Line and bar charts as SVG text, readable on light and dark pages; no more than the figures of the READMEs need.
+"""Line and bar charts as SVG text: the figures of the READMEs, and the plots of the incident report.
 
-Pure: numbers go in, text comes out, coordinates rounded to a tenth of a pixel. A chart draws its own background, since
-a page's theme and the reader's preference need not agree.
+Pure: numbers go in, text comes out, coordinates rounded to a tenth of a pixel. A figure by itself draws its own
+background, since a page's theme and the reader's preference need not agree; a part of a page goes by `styles`, which
+that page holds once. Lines differ by their dashes too, not by colour alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,10 @@ from typing import Final, NamedTuple
 WIDTH: Final = 760
 HEIGHT: Final = 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 64, 56
+_KEY_LINE: Final = 30
+# Width of a letter in a wide font.
+_LETTER: Final = 7.2
+_PART: Final = ".plot "
 _LIGHT: Final = {
     "page": "#fcfcfb",
     "ink": "#0b0b0b",
@@ -41,12 +46,19 @@ class Axis(NamedTuple):
         label: what it shows, with its unit.
         high: where it ends; it begins at `low`.
         ticks: the values that are written beside it.
+        names: what is written instead of each of them, such as a time of day.
     """
 
     label: str
     high: float
     ticks: Sequence[float]
     low: float = 0.0
+    names: Sequence[str] = ()
+
+    @property
+    def marks(self) -> list[tuple[float, str]]:
+        """The ticks with what is written beside each."""
+        return list(zip(self.ticks, self.names or [f"{tick:g}" for tick in self.ticks], strict=True))
 
     def part(self, value: float) -> float:
         """Return where a value lies, 0 at the beginning and 1 at the end."""
@@ -54,23 +66,30 @@ class Axis(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line, named beside it.
+    """A line, named beside it or in the key above the frame.
 
     Attributes:
         label: its name.
         points: (x, y) pairs, ascending in x; what leaves the frame is cut off.
         tone: `a`, `b` or `c`.
-        name_at: where the name begins, (x, y).
+        name_at: where the name begins, (x, y); None: in the key.
         dashed: so that colours are not the only difference.
+        dotted: the same, for a third line.
         band: (x, low, high) triples to shade behind it.
     """
 
     label: str
     points: Points
     tone: str
-    name_at: tuple[float, float]
+    name_at: tuple[float, float] | None = None
     dashed: bool = False
+    dotted: bool = False
     band: Sequence[tuple[float, float, float]] = ()
+
+    @property
+    def style(self) -> str:
+        """The classes that it is drawn by."""
+        return f"line line-{self.tone}{' dashed' if self.dashed else ''}{' dotted' if self.dotted else ''}"
 
 
 class Rule(NamedTuple):
@@ -99,7 +118,9 @@ class Bar(NamedTuple):
     high: float
 
 
-def line_chart(title: str, note: str, x: Axis, y: Axis, lines: Iterable[Line], rules: Iterable[Rule] = ()) -> str:
+def line_chart(
+    title: str, note: str, x: Axis, y: Axis, lines: Iterable[Line], rules: Iterable[Rule] = (), part: str = ""
+) -> str:
     """Return a line chart.
 
     Args:
@@ -109,20 +130,32 @@ def line_chart(title: str, note: str, x: Axis, y: Axis, lines: Iterable[Line], r
         y: the vertical axis.
         lines: back to front.
         rules: behind the lines.
+        part: for a chart within an HTML page that holds `styles`, a name that is its own on that page.
     """
     parts = [_grid(x, y), *(_rule(rule, x, y) for rule in rules)]
-    named = []
+    frame, named, keyed = _frame_id(part), [], _LEFT
     for line in lines:
         corners = _corners(line.points, x, y)
         if line.band:
             upper = [(px, high) for px, _, high in line.band]
             lower = [(px, low) for px, low, _ in reversed(line.band)]
             around = _corners(upper + lower, x, y)
-            parts.append(f'<polygon class="band fill-{line.tone}" clip-path="url(#frame)" points="{around}"/>')
-        dashed = " dashed" if line.dashed else ""
-        parts.append(f'<polyline class="line line-{line.tone}{dashed}" clip-path="url(#frame)" points="{corners}"/>')
-        named.append(_text(*line.name_at, line.label, x, y, f"name fill-{line.tone}"))
-    return _page(title, note, [*parts, *named])
+            parts.append(f'<polygon class="band fill-{line.tone}" clip-path="url(#{frame})" points="{around}"/>')
+        parts.append(f'<polyline class="{line.style}" clip-path="url(#{frame})" points="{corners}"/>')
+        if line.name_at is not None:
+            named.append(_text(*line.name_at, line.label, x, y, f"name fill-{line.tone}"))
+        else:
+            named.append(_key(line, keyed))
+            keyed += _KEY_LINE + 22 + int(len(line.label) * _LETTER)
+    return _page(title, note, [*parts, *named], part)
+
+
+def styles() -> str:
+    """Return the style sheet of all charts that are parts of one page; dark on screens only, never on paper."""
+    dark = "\n".join(f"  {line}" for line in _colours(_DARK, _PART).splitlines())
+    return (
+        f"{_shapes(_PART)}\n{_colours(_LIGHT, _PART)}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+    )
 
 
 def bar_chart(
@@ -181,14 +214,25 @@ def _text(px: float, py: float, text: str, x: Axis, y: Axis, style: str) -> str:
     return f'<text class="{style}" x="{_x(x, px)}" y="{_y(y, py)}">{escape(text)}</text>'
 
 
+def _key(line: Line, left: int) -> str:
+    """Draw a line's name above the frame, behind a piece of the line."""
+    at, right = _TOP - 14, left + _KEY_LINE
+    return (
+        f'<polyline class="{line.style}" points="{left},{at} {right},{at}"/>'
+        f'<text class="soft" x="{right + 6}" y="{at + 4}">{escape(line.label)}</text>'
+    )
+
+
 def _grid(x: Axis, y: Axis) -> str:
     right, base = WIDTH - _RIGHT, HEIGHT - _BOTTOM
     parts = []
-    for tick in y.ticks:
+    for tick, name in y.marks:
         at = _y(y, tick)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{at}" y2="{at}"/>')
-        parts.append(f'<text class="soft end" x="{_LEFT - 8}" y="{float(at) + 4:.1f}">{tick:g}</text>')
-    parts += [f'<text class="soft middle" x="{_x(x, tick)}" y="{base + 18}">{tick:g}</text>' for tick in x.ticks]
+        parts.append(f'<text class="soft end" x="{_LEFT - 8}" y="{float(at) + 4:.1f}">{escape(name)}</text>')
+    parts += [
+        f'<text class="soft middle" x="{_x(x, tick)}" y="{base + 18}">{escape(name)}</text>' for tick, name in x.marks
+    ]
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{base}" y2="{base}"/>')
     parts.append(f'<text class="soft middle" x="{(_LEFT + right) / 2}" y="{HEIGHT - 14}">{escape(x.label)}</text>')
     middle = (_TOP + base) / 2
@@ -210,42 +254,63 @@ def _rule(rule: Rule, x: Axis, y: Axis) -> str:
     return f'{line}\n<text class="ink" x="{_x(x, rule.label_at)}" y="{float(at) - 5:.1f}">{escape(rule.label)}</text>'
 
 
-def _page(title: str, note: str, parts: Iterable[str]) -> str:
+def _frame_id(part: str) -> str:
+    return f"frame-{part}" if part else "frame"
+
+
+def _page(title: str, note: str, parts: Iterable[str], part: str = "") -> str:
     frame = f'x="{_LEFT}" y="{_TOP}" width="{WIDTH - _LEFT - _RIGHT}" height="{HEIGHT - _TOP - _BOTTOM}"'
     dark = "\n".join(f"  {line}" for line in _colours(_DARK).splitlines())
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img">
-<title>{escape(title)}</title>
-<desc>{escape(note)}</desc>
+    named = (
+        f'class="plot" aria-labelledby="{part}-title" aria-describedby="{part}-note"' if part else f'width="{WIDTH}"'
+    )
+    title_id, note_id = (f' id="{part}-title"', f' id="{part}-note"') if part else ("", "")
+    own_style = f"""
 <style>
-text {{ font: 13px system-ui, "DejaVu Sans", sans-serif; }}
-.title {{ font-size: 15px; font-weight: 600; }}
-.middle {{ text-anchor: middle; }}
-.end {{ text-anchor: end; }}
-.line {{ fill: none; stroke-width: 2; }}
-.dashed {{ stroke-dasharray: 7 4; }}
-.band {{ opacity: 0.18; }}
-.rule {{ stroke-width: 1; stroke-dasharray: 2 3; }}
-.name {{ font-weight: 600; }}
+{_shapes()}
 {_colours(_LIGHT)}
 @media (prefers-color-scheme: dark) {{
 {dark}
 }}
-</style>
-<clipPath id="frame"><rect {frame}/></clipPath>
+</style>"""
+    said = (
+        ""
+        if part
+        else f"""
+<text class="soft" x="16" y="43">{escape(note)}</text>"""
+    )
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" {named} role="img">
+<title{title_id}>{escape(title)}</title>
+<desc{note_id}>{escape(note)}</desc>{"" if part else own_style}
+<clipPath id="{_frame_id(part)}"><rect {frame}/></clipPath>
 <rect class="page" width="{WIDTH}" height="{HEIGHT}"/>
-<text class="title ink" x="16" y="24">{escape(title)}</text>
-<text class="soft" x="16" y="43">{escape(note)}</text>
+<text class="title ink" x="16" y="24">{escape(title)}</text>{said}
 {chr(10).join(parts)}
 </svg>
 """
 
 
-def _colours(colours: dict[str, str]) -> str:
+def _shapes(scope: str = "") -> str:
+    dotted = f"\n{scope}.dotted {{ stroke-dasharray: 1.5 4; stroke-linecap: round; }}" if scope else ""
+    return f"""{scope}text {{ font: 13px system-ui, "DejaVu Sans", sans-serif; }}
+{scope}.title {{ font-size: 15px; font-weight: 600; }}
+{scope}.middle {{ text-anchor: middle; }}
+{scope}.end {{ text-anchor: end; }}
+{scope}.line {{ fill: none; stroke-width: 2; }}
+{scope}.dashed {{ stroke-dasharray: 7 4; }}{dotted}
+{scope}.band {{ opacity: 0.18; }}
+{scope}.rule {{ stroke-width: 1; stroke-dasharray: 2 3; }}
+{scope}.name {{ font-weight: 600; }}"""
+
+
+def _colours(colours: dict[str, str], scope: str = "") -> str:
     tones = "\n".join(
-        f".fill-{tone} {{ fill: {colours[tone]}; }}\n.line-{tone} {{ stroke: {colours[tone]}; }}" for tone in "abc"
+        f"{scope}.fill-{tone} {{ fill: {colours[tone]}; }}\n{scope}.line-{tone} {{ stroke: {colours[tone]}; }}"
+        for tone in "abc"
     )
     return (
-        f".page {{ fill: {colours['page']}; }}\n.ink {{ fill: {colours['ink']}; }}\n"
-        f".soft {{ fill: {colours['soft']}; }}\n.grid {{ stroke: {colours['grid']}; }}\n"
-        f".axis, .rule {{ stroke: {colours['soft']}; }}\n.whisker {{ stroke: {colours['ink']}; }}\n{tones}"
+        f"{scope}.page {{ fill: {colours['page']}; }}\n{scope}.ink {{ fill: {colours['ink']}; }}\n"
+        f"{scope}.soft {{ fill: {colours['soft']}; }}\n{scope}.grid {{ stroke: {colours['grid']}; }}\n"
+        f"{scope}.axis, {scope}.rule {{ stroke: {colours['soft']}; }}\n"
+        f"{scope}.whisker {{ stroke: {colours['ink']}; }}\n{tones}"
     )
