@@ -91,6 +91,7 @@ def streams_app(
     sight: SightSource | None = None,
     terms: LeaseTerms | None = None,
     webhook_desk: WebhookDesk | None = None,
+    more_routes: Sequence[Route] = (),
 ) -> Starlette:
     """Return the application of the streams listener.
 
@@ -101,6 +102,7 @@ def streams_app(
         sight: whether Cordon sees; None where nobody watches, and `/v1/sight` is not served.
         terms: of the lane's leases; None where it has none, and then a verdict is the last word.
         webhook_desk: where people ask for webhooks; None where nobody posts any.
+        more_routes: what else the listener serves that is no part of its described interface: pages for people.
     """
     context = Context(service, authenticate, clock, sight, terms, webhook_desk)
 
@@ -119,7 +121,11 @@ def streams_app(
 
     refusals = Refusals(service.metrics)
     return Starlette(
-        routes=[Route(DESCRIBED.path, openapi), *(route for module in ROUTES for route in module.routes(context))],
+        routes=[
+            Route(DESCRIBED.path, openapi),
+            *(route for module in ROUTES for route in module.routes(context)),
+            *more_routes,
+        ],
         lifespan=lifespan,
         exception_handlers={RequestRefusedError: refusals.refused, HTTPException: refusals.http_error},
     )

@@ -20,6 +20,7 @@ from ingest.log.interface import Record, TopicPartition
 from ingest.rollouts import Rollout, rollout_decoder
 from signals.delivery.joined import Facts, RolloutVerdict, rollout_verdict
 from signals.events import Lease, PendingRelease, Switch, place_decoder, record_decoder
+from signals.killswitch.effective import standing_stops
 from signals.killswitch.place import PLACE_PREFIX
 from signals.killswitch.signing import PublicKeys, SwitchError
 from signals.killswitch.verify import open_event, open_lease, parse_envelope
@@ -56,7 +57,11 @@ class _Latest(Generic[_Value]):
 
 
 class Views:
-    """The views of one lane."""
+    """The views of one lane.
+
+    Attributes:
+        revision: grows after anything was taken in: whoever shows what stands here looks again when it has.
+    """
 
     def __init__(self, keys: PublicKeys, rollouts_max: int = ROLLOUTS_MAX) -> None:
         """Take the keys that switch records must be signed with, and the bound."""
@@ -65,18 +70,22 @@ class Views:
         self._switches: _Latest[Switch] = _Latest(rollouts_max)
         self._rollouts: _Latest[Rollout] = _Latest(rollouts_max)
         self._leases: _Latest[Lease] = _Latest(rollouts_max)
+        self._stopped: _Latest[bool] = _Latest(rollouts_max)
         self._commands: _Latest[str] = _Latest(COMMANDS_MAX)
         self._pending: dict[int, list[PendingRelease]] = {}
+        self.revision = 0
 
     def take_verdicts(self, _source: TopicPartition, records: Sequence[Record]) -> None:
         """Take records of the verdicts topic."""
         for record in records:
             self._put(self._verdicts, record, verdict_decoder)
+        self.revision += 1
 
     def take_rollouts(self, _source: TopicPartition, records: Sequence[Record]) -> None:
         """Take records of the rollouts topic."""
         for record in records:
             self._put(self._rollouts, record, rollout_decoder)
+        self.revision += 1
 
     def take_switches(self, source: TopicPartition, records: Sequence[Record]) -> None:
         """Take records of the switches topic; one that is not signed by a known key is not believed."""
@@ -93,6 +102,7 @@ class Views:
                     self._take_switch(open_event(record_decoder.decode(record.value).envelope, self._keys).switch)
             except (*UNREADABLE_ERRORS, SwitchError) as error:
                 _LOGGER.error("a switch record at offset %d is not believed: %s", record.offset, error)
+        self.revision += 1
 
     def take_events(self, _source: TopicPartition, records: Sequence[Record]) -> None:
         """Take records of the kill-switch topic: whoever was sent an event must not be shown an older switch.
@@ -106,6 +116,7 @@ class Views:
                 self._take_switch(open_event(parse_envelope(record.value), self._keys).switch)
             except SwitchError as error:
                 _LOGGER.error("a kill-switch event at offset %d is not believed: %s", record.offset, error)
+        self.revision += 1
 
     def take_leases(self, _source: TopicPartition, records: Sequence[Record]) -> None:
         """Take records of the leases topic; one that is not signed, or is older than the one held, is not believed."""
@@ -123,6 +134,7 @@ class Views:
             last = self._leases.get(lease.rollout)
             if last is None or lease.issued_ms >= last.issued_ms:
                 self._leases.put(lease.rollout, lease)
+        self.revision += 1
 
     def knows(self, rollout: str) -> bool:
         """Tell whether any topic has the rollout."""
@@ -143,6 +155,10 @@ class Views:
     def newest(self, most: int) -> list[str]:
         """Return the rollouts whose verdicts came last, newest first."""
         return self._verdicts.newest(most)
+
+    def stopped(self, most: int) -> list[str]:
+        """Return the rollouts that are stopped as a whole or in part, those that moved last first."""
+        return self._stopped.newest(most)
 
     def known(self, most: int) -> list[str]:
         """Return the rollouts that any topic has, sorted by id; of more than `most`, those whose verdicts came last."""
@@ -171,6 +187,7 @@ class Views:
         last = self._switches.get(switch.rollout)
         if last is None or switch.number >= last.number:
             self._switches.put(switch.rollout, switch)
+            self._stopped.put(switch.rollout, True if any(standing_stops(switch)) else None)
 
     def _put(self, view: "_Latest[_Value]", record: Record, decoder: "msgspec.json.Decoder[_Value]") -> None:
         if record.key is None:

@@ -65,7 +65,8 @@ def path_of(action: Action) -> str:
     return action.value.replace("_", "-")
 
 
-def _roles(action: Action) -> frozenset[str]:
+def roles_of(action: Action) -> frozenset[str]:
+    """Return the roles of which a person needs one to ask for that."""
     return APPROVE_ROLES if action is Action.APPROVE else COMMAND_ROLES
 
 
@@ -83,7 +84,7 @@ OPERATIONS = (
                 Answer(200, "With `wait`: the switch moved, and an event says so.", CommandAnswer),
                 Answer(409, "With `wait`: nothing moved, and `result` says why.", CommandAnswer),
             ),
-            roles=_roles(action),
+            roles=roles_of(action),
             parameters=(ROLLOUT, Parameter("wait", "Anything but 0: wait up to 2 s for the result.")),
             body=body,
             refusals=(Refusal.BAD_REQUEST, Refusal.NOT_FOUND, Refusal.BODY_TOO_LARGE, Refusal.LOG_UNAVAILABLE),
@@ -104,7 +105,7 @@ OPERATIONS = (
 
 def routes(context: Context) -> list[Route]:
     """Return the routes: one for each action, and what waits for approval."""
-    desk = _Desk(context)
+    desk = CommandDesk(context)
     return [
         *(
             Route(f"/v1/rollouts/{{rollout}}/{path_of(action)}", desk.command(action), methods=["POST"])
@@ -114,28 +115,52 @@ def routes(context: Context) -> list[Route]:
     ]
 
 
-class _Desk:
+class CommandDesk:
+    """Takes down what people ask for; the one way to it, for the routes here and for the console."""
+
     def __init__(self, context: Context) -> None:
+        """Take what every route needs."""
         self._context = context
         self._service = context.service
 
+    async def ask(
+        self, action: Action, principal: PrincipalLike, body: Body, rollout: str, *, wait: bool
+    ) -> tuple[Command, str | None]:
+        """Append what a person asks for.
+
+        Args:
+            action: what is asked for.
+            principal: who asks; that the role allows it was checked.
+            body: in that person's words.
+            rollout: what it is about.
+            wait: wait up to two seconds for what becomes of it.
+
+        Returns:
+            The command, and what became of it; None where that was not waited for, or is not known yet.
+
+        Raises:
+            RequestRefusedError: the rollout is unknown, the part can't be one, or the log does not take it.
+        """
+        command = self._command(action, principal, body, await self._facts(rollout))
+        await self._append(command)
+        return command, await self._result(command.command_id) if wait else None
+
     def command(self, action: Action) -> Callable[[Request], Awaitable[Response]]:
+        """Return the handler of one action."""
+
         async def handle(request: Request) -> Response:
-            principal = self._context.principal(request, _roles(action))
+            principal = self._context.principal(request, roles_of(action))
             if (refused := bad_parameters(request, {"wait"})) is not None:
                 raise refused
             body = await _read(request, BODIES[action])
-            facts = await self._facts(request.path_params["rollout"])
-            command = self._command(action, principal, body, facts)
-            await self._append(command)
-            result = None
-            if request.query_params.get("wait", "0") not in ("0", ""):
-                result = await self._result(command.command_id)
+            wait = request.query_params.get("wait", "0") not in ("0", "")
+            command, result = await self.ask(action, principal, body, request.path_params["rollout"], wait=wait)
             return self._answer(command, result)
 
         return handle
 
     async def approvals(self, request: Request) -> Response:
+        """Answer what waits for a second person."""
         self._context.principal(request, READ_ROLES)
         if (refused := bad_parameters(request, ())) is not None:
             raise refused
