@@ -92,15 +92,9 @@ class KillSwitchClient:
             StateError: there is a state, and it can't be used.
         """
         wish = Wish(
-            url=url,
-            token=token,
-            rollout=rollout,
-            lane=lane,
-            from_start=from_start,
-            leases=leases,
-            drills=drills,
+            url=url, token=token, rollout=rollout, lane=lane, from_start=from_start, leases=leases, drills=drills,
             connects_max=connects_max,
-        )
+        )  # fmt: skip
         self._subscription = Subscription(
             wish,
             keys,
