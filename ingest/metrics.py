@@ -62,6 +62,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("break_glass_total", Kind.COUNTER, "Kills released without the second person that policy demands."),
     Metric("approvals_pending", Kind.GAUGE, "Releases that wait for a second person.", ("partition",)),
     Metric("stream_subscribers", Kind.GAUGE, "Open event streams."),
+    Metric("console_viewers", Kind.GAUGE, "Pages of the console that are looked at now."),
     Metric("webhook_attempts_total", Kind.COUNTER, "Posts of events to webhooks, by how they ended.", ("outcome",)),
     Metric(
         "webhook_delivery_seconds",

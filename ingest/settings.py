@@ -133,6 +133,9 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     discovered_per_tenant_max: Annotated[int, _int("Undeclared rollouts a tenant may reveal a day.", 1, 10_000)] = 20
     stream_subscribers_max: Annotated[int, _int("Open event streams.", 1, 100_000)] = 4096
     stream_queue_max: Annotated[int, _int("Events a slow subscriber may be behind before it is cut.", 1, 100_000)] = 256
+    console_viewers_max: Annotated[
+        int, _int("Pages of the console that may be looked at live at once; 0: no console is served.", 0, 10_000)
+    ] = 200
     release_approvals: Annotated[
         int, _int("Second persons that a release of a live kill needs; 0: one operator releases alone.", 0, 1)
     ] = 1

@@ -2,7 +2,7 @@
 # Installs the Debian packages that set-up and tests need. Does nothing, quickly, where all is there already.
 # The embedded Cordon needs none besides Python's own venv; the tests of the distributed one run a Kafka broker (Java,
 # Maven) and read it with a consumer of another make (kcat); those of the boards run a Prometheus, those of
-# the pagers an Alertmanager.
+# the pagers an Alertmanager, those of the console look at it in a Chromium.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -22,6 +22,7 @@ command -v mvn >/dev/null 2>&1 || missing+=(maven)
 command -v kcat >/dev/null 2>&1 || missing+=(kcat)
 command -v prometheus >/dev/null 2>&1 || missing+=(prometheus)
 command -v prometheus-alertmanager >/dev/null 2>&1 || missing+=(prometheus-alertmanager)
+command -v chromium >/dev/null 2>&1 || missing+=(chromium)
 
 if [ "${#missing[@]}" -eq 0 ]; then
   echo "system packages: nothing to install"

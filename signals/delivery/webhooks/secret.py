@@ -63,6 +63,10 @@ class WebhookKey:
             raise WebhookKeyError(f"{path} holds {len(key)} bytes, not {KEY_BYTES}: restore it from a backup")
         return cls(key)
 
+    def derived(self, purpose: str) -> bytes:
+        """Return 32 bytes for another purpose of the installation, of which nothing of this key can be told."""
+        return hmac.digest(self._key, f"cordon installation {purpose}".encode(), "sha256")
+
     def secret(self, subscription: str, version: int) -> str:
         """Return a subscription's secret of one version, in the form of Standard Webhooks."""
         return SECRET_PREFIX + base64.b64encode(self._derived(subscription, version)).decode()
