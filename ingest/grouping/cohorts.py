@@ -292,11 +292,7 @@ class Cohorts:
         return moved
 
     def begin_minutes(self, now_s: int) -> list[int]:
-        """Move to `now_s` the tables whose minute has passed, which are uncounted then; return their minutes, in order.
-
-        Args:
-            now_s: seconds since the epoch.
-        """
+        """Move to `now_s` the tables whose minute has passed, uncounted then; return their minutes in order."""
         self.now_s = now_s
         begun = set()
         for watched in self.watched.values():
