@@ -1,7 +1,10 @@
-"""A trace says what real grouping says of the same devices' reports, step by step."""
+"""A trace says what real grouping says of the same devices' reports, step by step.
+
+In grouping a rollout's minutes begin at a second of its own, in a trace at the full minute; here they begin alike.
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +21,7 @@ from detectors.backtest.cohort.kinds import Kinds
 from detectors.backtest.cohort.people import People
 from detectors.backtest.cohort.shipping import assign
 from detectors.backtest.scenario import Scenario
+from ingest.grouping import cohorts
 from ingest.windows import CohortWindow, Step
 from support.cohort_reports import Reports, through_grouping
 from support.scenarios import SMALL, small
@@ -25,6 +29,14 @@ from support.scenarios import SMALL, small
 PARTITIONS = 2
 STEP_SECONDS = 20.0
 PARTS = ("since", "watermark", "partition", "at risk", "margins", "heard", "crashes", "totals")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def full_minutes() -> Iterator[None]:
+    """Let every rollout's minutes begin at the full minute in grouping, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cohorts, "offset_seconds", lambda _rollout: 0)
+        yield
 
 
 def both_ways(scenario: Scenario) -> tuple[list[Step], list[Step]]:
