@@ -181,14 +181,16 @@ class _Events(msgspec.Struct):
     next: str
 
 
-class _HttpTrail:
+class HttpTrail:
     """The trail of a running Cordon; its events come by the cursor of the long poll."""
 
     def __init__(self, url: str, token: str | None) -> None:
+        """Ask how many partitions the trail has; whatever is not answered ends the command."""
         self._url, self._headers = url.rstrip("/"), {"authorization": f"Bearer {token}"} if token else {}
         self.partitions = self._page(0, 0).partitions
 
     def entries(self, partition: int) -> Iterator[bytes]:
+        """Yield the bytes of every entry; see `_Trail.entries`."""
         after, more = 0, True
         while more:
             page = self._page(partition, after)
@@ -196,6 +198,7 @@ class _HttpTrail:
             after, more = page.next, page.more
 
     def events(self, keys: PublicKeys) -> dict[int, list[VerifiedEvent]]:
+        """Return the verified events by partition; see `_Trail.events`."""
         found: dict[int, list[VerifiedEvent]] = {}
         query: dict[str, Any] = {"from": "start", "drills": "include", "limit": _PAGE}
         while True:
@@ -208,6 +211,7 @@ class _HttpTrail:
             query = {"after": page.next, "drills": "include", "limit": _PAGE}
 
     def head(self, _partition: int) -> tuple[int, str] | None:
+        """Return None: a listener gives no such word."""
         return None
 
     def _page(self, partition: int, after: int) -> _Page:
@@ -227,7 +231,7 @@ class _HttpTrail:
 @contextmanager
 def _opened(url: str | None, data_dir: Path, lane: str, token_file: Path | None) -> Iterator[_Trail]:
     if url is not None:
-        yield _HttpTrail(url, token_of(token_file))
+        yield HttpTrail(url, token_of(token_file))
         return
     folder = data_dir / "log"
     if not folder.is_dir():

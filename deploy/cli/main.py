@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dry-run": ("deploy.cli.people", "dry_run"),
     "arm": ("deploy.cli.people", "arm"),
     "audit": ("deploy.cli.audit", "audit"),
+    "incident": ("deploy.cli.incident", "incident"),
 }
 
 

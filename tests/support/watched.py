@@ -6,7 +6,7 @@ knows, so the truth comes along.
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx2
 
+from deploy.cli.pager_receiver import Receiver, receiving
 from deploy.embedded import running
 from deploy.embedded.process import RunningEmbedded
 from deploy.replay.remote import connected, fetch_keys
@@ -25,6 +26,8 @@ from support.incident import DEVICES, ROLES
 
 LANE = "replay"
 STORED_SECONDS_MAX = 120.0
+PAGED_SECONDS_MAX = 60.0
+VENDOR = "crowdstrike"
 # Ten minutes instead of three hours, and enough crashes of other causes for something to compare with.
 _SHORT = (
     ("duration_seconds = 11400", "duration_seconds = 660"),
@@ -76,12 +79,24 @@ class Watched:
 
 
 @contextmanager
-def watched_incident(folder: Path, *, devices: int = DEVICES, kill_switch: bool = True) -> Iterator[Watched]:
-    """Run the short july-19 with rings through an embedded Cordon, and leave that running while the block lasts."""
-    settings = Settings(
-        data_dir=str(folder), lane=LANE, linger_ms=0, device_partitions=2, reports_port=0, streams_port=0, query_port=0
-    )
-    with running(settings) as cordon:
+def watched_incident(
+    folder: Path, *, devices: int = DEVICES, kill_switch: bool = True, pagers: bool = False
+) -> Iterator[Watched]:
+    """Run the short july-19 with rings through an embedded Cordon, and leave that running while the block lasts.
+
+    Args:
+        folder: the data folder.
+        devices: of the fleet.
+        kill_switch: whether the rollout system obeys.
+        pagers: whether the vendor has a pager, which a receiver stands for.
+    """
+    with ExitStack() as stack:
+        receiver = stack.enter_context(receiving()) if pagers else None
+        settings = Settings(
+            data_dir=str(folder), lane=LANE, linger_ms=0, device_partitions=2, reports_port=0, streams_port=0,
+            query_port=0, routes_file="" if receiver is None else str(_registry(folder, receiver)),
+        )  # fmt: skip
+        cordon = stack.enter_context(running(settings))
         scenario = ringed_incident()
         with connected(
             scenario,
@@ -94,8 +109,26 @@ def watched_incident(folder: Path, *, devices: int = DEVICES, kill_switch: bool 
             kill_switch=kill_switch,
         ) as replay:
             result = replay.run()
+        assert receiver is None or receiver.wait("trigger", PAGED_SECONDS_MAX) is not None, "nobody was paged"
         _stored(cordon)
         yield Watched(cordon, result, scenario)
+
+
+def _registry(folder: Path, receiver: Receiver) -> Path:
+    """Write a registry by which the vendor of the incident has one pager."""
+    secret = folder / "pager.key"
+    secret.write_text("routing-key\n")
+    secret.chmod(0o600)
+    path = folder / "routes.toml"
+    path.write_text(
+        f'lanes = ["{LANE}"]\n[default]\nroutes = ["operator"]\n'
+        + "".join(
+            f'[routes.{name}]\nchannel = "pagerduty"\nurl = "{receiver.url}/{name}"\nsecret_file = "pager.key"\n'
+            for name in ("operator", VENDOR)
+        )
+        + f'[vendors.{VENDOR}]\nroutes = ["{VENDOR}"]\n[[modules]]\nmatch = "csagent.sys"\nvendor = "{VENDOR}"\n'
+    )
+    return path
 
 
 def _stored(cordon: RunningEmbedded) -> None:

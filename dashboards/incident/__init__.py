@@ -1,0 +1,1 @@
+"""The incident report: one rollout's story in one self-contained page."""
