@@ -13,6 +13,7 @@ from deploy.distributed.crew import Crew
 from deploy.distributed.health import health_app
 from deploy.distributed.lookout import Lookout
 from deploy.serving.configuration import ConfigurationError
+from deploy.serving.console import console_of
 from deploy.serving.keys import reload_keys
 from deploy.serving.pagers import pager_crew
 from deploy.serving.servers import Listener
@@ -93,8 +94,17 @@ class SignalsProcess:
             subscribers_max=settings.stream_subscribers_max,
             queue_max=settings.stream_queue_max,
         )
+        console = console_of(
+            settings, self._streams, self._tokens.authenticate, base.clock, webhook_key, self._lookout, None
+        )
         app = streams_app(
-            self._streams, self._tokens.authenticate, base.clock, self._lookout, terms, webhook_desk=self._webhooks.desk
+            self._streams,
+            self._tokens.authenticate,
+            base.clock,
+            self._lookout,
+            terms,
+            webhook_desk=self._webhooks.desk,
+            more_routes=console,
         )
         health = health_app(self._crew.problems, self._lookout, base.metrics)
         self._listeners = [

@@ -16,6 +16,7 @@ from deploy.alerts.source import ReaderRows
 from deploy.embedded.pipeline import Pipeline
 from deploy.embedded.progress import PipelineProgress
 from deploy.serving.configuration import ConfigurationError, policies_of, pseudonym_key_of, topics_of
+from deploy.serving.console import console_of
 from deploy.serving.pagers import pager_crew
 from deploy.serving.webhooks import webhook_service
 from detectors.planning import PolicyPlanner
@@ -107,7 +108,7 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         subscribers_max=settings.stream_subscribers_max,
         queue_max=settings.stream_queue_max,
     )
-    webhooks, _ = webhook_service(settings, log, topics, wall, metrics, lambda: (0,))
+    webhooks, installation_key = webhook_service(settings, log, topics, wall, metrics, lambda: (0,))
     pipeline = Pipeline(
         log,
         _grouping(settings, topics, log, wall, metrics),
@@ -120,6 +121,7 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
     )
     progress.pipeline = pipeline
     store, reader, sink, query_app = _store(settings, topics, log, metrics, wall)
+    console = console_of(settings, streams, tokens.authenticate, wall, installation_key, pipeline, reader)
     return Parts(
         log=log,
         metrics=metrics,
@@ -133,7 +135,13 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         pipeline=pipeline,
         reports_app=reports_app(gateway, PolicyPlanner(policies)),
         streams_app=streams_app(
-            streams, tokens.authenticate, wall, pipeline, terms_of(settings), webhook_desk=webhooks.desk
+            streams,
+            tokens.authenticate,
+            wall,
+            pipeline,
+            terms_of(settings),
+            webhook_desk=webhooks.desk,
+            more_routes=console,
         ),
         store=store,
         reader=reader,

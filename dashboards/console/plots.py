@@ -1,0 +1,193 @@
+"""The data of the plots: columns for the browser, and the same in a sentence for whoever can't see them.
+
+Between the history and the routes. Invariant: a plot's series are bounded, and each is named beside its line.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from dashboards.console.history import History, Table
+
+SERIES_MAX = 12
+POINTS = 120
+HOURS = (1, 6, 24)
+_LEAST_SECONDS = 60
+
+
+class Series(msgspec.Struct, kw_only=True):
+    """One line of a plot.
+
+    Attributes:
+        label: its name.
+        values: one for each time; null where there is none.
+        color: the name of a colour of the style sheet; empty: the next of the palette.
+        dashed: a threshold, or the edge of an interval.
+    """
+
+    label: str
+    values: list[float | None]
+    color: str = ""
+    dashed: bool = False
+
+
+class Plot(msgspec.Struct, kw_only=True):
+    """What a plot draws.
+
+    Attributes:
+        x: times, seconds since the epoch.
+        series: its lines.
+        unit: of the values.
+        sentence: what is to be seen, for whoever can't see it.
+    """
+
+    x: list[float]
+    series: list[Series]
+    unit: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time.
+
+    Attributes:
+        end_ms: its end, rounded so that everybody who looks asks for the same.
+        hours: its length.
+    """
+
+    end_ms: int
+    hours: int
+
+    @property
+    def step(self) -> int:
+        """Seconds that a point stands for."""
+        return max(_LEAST_SECONDS, self.hours * 3600 // POINTS // 60 * 60)
+
+    def values(self) -> dict[str, object]:
+        """Return the parameters of a query."""
+        end = -(-self.end_ms // 1000 // self.step) * self.step + self.step
+        return {"from": _utc(end - self.hours * 3600), "to": _utc(end), "step": self.step}
+
+
+async def crash_rate(history: History, span: Span) -> Plot:
+    """Return crashed devices for each thousand check-ins, by ring."""
+    crashed = _by_name(await history.ask("crashed_by_ring", **span.values()))
+    heard = _by_name(await history.ask("check_ins_by_ring", **span.values()))
+    x = sorted({t for series in heard.values() for t in series})
+    series = [
+        Series(label=ring, values=[_per_thousand(crashed.get(ring, {}).get(t, 0.0), checks.get(t)) for t in x])
+        for ring, checks in heard.items()
+    ]
+    return _plot(x, series, "crashed devices per 1,000 check-ins")
+
+
+async def check_ins(history: History, span: Span) -> Plot:
+    """Return check-ins by ring, as a share of their median: what falls far below 1 has gone silent."""
+    heard = _by_name(await history.ask("check_ins_by_ring", **span.values()))
+    # The minute that is still being filled would look like silence.
+    x = sorted({t for series in heard.values() for t in series})[:-1]
+    series = []
+    for ring, checks in heard.items():
+        usual = sorted(checks.values())[len(checks) // 2]
+        series.append(Series(label=ring, values=[checks.get(t, 0.0) / usual if usual else None for t in x]))
+    return _plot(x, series, "check-ins, share of the usual")
+
+
+async def os_builds(history: History, span: Span) -> Plot:
+    """Return crashed devices by OS build."""
+    crashed = _by_name(await history.ask("crashed_by_os_build", **span.values()))
+    x = sorted({t for series in crashed.values() for t in series})
+    series = [Series(label=build, values=[found.get(t, 0.0) for t in x]) for build, found in crashed.items()]
+    return _plot(x, series, "crashed devices")
+
+
+async def evidence(history: History, rollout: str) -> Plot:
+    """Return evidence of harm against what a hold and a kill need."""
+    columns = await _verdicts(history, rollout)
+    return _plot(columns[0], [
+        Series(label="evidence", values=columns[1], color="kill"),
+        Series(label="needed to hold", values=columns[2], color="hold", dashed=True),
+        Series(label="needed to kill", values=columns[3], color="kill", dashed=True),
+    ], "log10 of the e-value")  # fmt: skip
+
+
+async def crashes(history: History, rollout: str) -> Plot:
+    """Return first crashes of exposed and of control devices."""
+    columns = await _verdicts(history, rollout)
+    return _plot(columns[0], [
+        Series(label="exposed", values=columns[4], color="kill"),
+        Series(label="control", values=columns[5], color="control"),
+    ], "first crashes since the rollout began")  # fmt: skip
+
+
+async def exposure(history: History, rollout: str) -> Plot:
+    """Return how many devices are exposed."""
+    columns = await _verdicts(history, rollout)
+    return _plot(columns[0], [Series(label="exposed", values=columns[6], color="control")], "devices")
+
+
+async def ratio(history: History, rollout: str) -> Plot:
+    """Return the crash-rate ratio of the arms with its interval; where it can't be told, nothing."""
+    columns = await _verdicts(history, rollout)
+    shown = [[None if value is None or value < 0 else value for value in column] for column in columns[7:10]]
+    return _plot(columns[0], [
+        Series(label="ratio", values=shown[0], color="kill"),
+        Series(label="lower bound (95 %)", values=shown[1], color="control", dashed=True),
+        Series(label="upper bound (95 %)", values=shown[2], color="control", dashed=True),
+        Series(label="tolerated", values=columns[10], color="hold", dashed=True),
+    ], "exposed to control")  # fmt: skip
+
+
+FLEET_PLOTS: dict[str, Callable[[History, Span], Awaitable[Plot]]] = {
+    "crash_rate": crash_rate,
+    "check_ins": check_ins,
+    "os_builds": os_builds,
+}
+ROLLOUT_PLOTS: dict[str, Callable[[History, str], Awaitable[Plot]]] = {
+    "evidence": evidence,
+    "crashes": crashes,
+    "exposure": exposure,
+    "ratio": ratio,
+}
+
+
+async def _verdicts(history: History, rollout: str) -> list[list[Any]]:
+    rows = await history.ask("evidence", rollout=rollout)
+    columns: list[list[Any]] = [[_float(value) for value in column] for column in zip(*rows, strict=True)]
+    return columns or [[] for _ in range(11)]
+
+
+def _by_name(rows: Table) -> dict[str, dict[float, float]]:
+    found: dict[str, dict[float, float]] = {}
+    for t, name, value in rows:
+        found.setdefault(str(name) or "none named", {})[float(t)] = float(value)
+    largest = sorted(found, key=lambda name: (-sum(found[name].values()), name))[:SERIES_MAX]
+    return {name: found[name] for name in sorted(largest)}
+
+
+def _plot(x: Sequence[float], series: list[Series], unit: str) -> Plot:
+    said = [
+        f"{one.label} {seen[-1]:.3g}, at most {max(seen):.3g}"
+        for one in series
+        if (seen := [value for value in one.values if value is not None])
+    ]
+    if not x or not said:
+        return Plot(x=[], series=[], unit=unit, sentence="nothing in this time")
+    since, until = (datetime.fromtimestamp(at, UTC) for at in (x[0], x[-1]))
+    return Plot(x=list(x), series=series, unit=unit, sentence=f"{since:%H:%M} to {until:%H:%MZ}: {'; '.join(said)}")
+
+
+def _per_thousand(crashed: float, checks: float | None) -> float | None:
+    return 1000 * crashed / checks if checks else None
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _utc(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
