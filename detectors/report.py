@@ -7,12 +7,23 @@ from typing import Final
 from scipy.special import gammaincinv
 
 from detectors.baseline import PAST_TO_KILL, Baseline
+from detectors.counts import CohortCounts
 from detectors.evidence import CrashEvidence
 from detectors.silence import Silence
+from detectors.tally import CrashTally
 from detectors.verdict import Method
 
 _LN10: Final = math.log(10.0)
 _DAY_SECONDS: Final = 86_400.0
+
+
+def loudest_cells(tally: CrashTally, counts: CohortCounts) -> list[tuple[str, int, int, int, int]]:
+    """Return the cells with most crashes: exposed and control crashes, and devices at risk in each arm."""
+    cells = []
+    for cell, exposed, control in tally.top_cells():
+        column = counts.column(cell)
+        cells.append((cell, exposed, control, *((0, 0) if column is None else counts.at_risk(column))))
+    return cells
 
 
 def describe(

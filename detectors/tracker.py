@@ -26,7 +26,7 @@ from detectors.history import CELLS_MAX
 from detectors.hour_tally import HourTally
 from detectors.latch import Latch, Parts
 from detectors.policy import Policy
-from detectors.report import describe
+from detectors.report import describe, loudest_cells
 from detectors.sequential import Floats
 from detectors.shared import Shared
 from detectors.silence import Silence
@@ -309,10 +309,6 @@ class Tracker:
         rows = self._latch.rows(parts, baseline=self._baseline_may_kill)
         loudest = self._crashes.rate.loudest()
         logs = [float(part[NOBODY]) for part in parts[:4]]
-        cells = []
-        for cell, exposed, control in self.tally.top_cells():
-            column = self.counts.column(cell)
-            cells.append((cell, exposed, control, *((0, 0) if column is None else self.counts.at_risk(column))))
         return Evidence(
             log10_evidence=float(self._latch.least(rows)) / _LN10,
             log10_evidence_max=self._latch.kill_max / _LN10,
@@ -339,7 +335,7 @@ class Tracker:
             tenants=len(self.tally.tenants),
             first_crash_ms=self.tally.first_ms,
             signatures=self.tally.top_signatures(),
-            cells=cells,
+            cells=loudest_cells(self.tally, self.counts),
         )
 
     def as_past(self) -> PastRollout | None:
@@ -383,17 +379,9 @@ class Tracker:
         cls, state: TrackerState, policy: Policy, silence_seconds: float, shared: Shared | None = None
     ) -> "Tracker":
         """Build the tracker that `state` was taken from; thresholds and weights come from `policy`, as of now."""
-        named = CohortWindow(
-            rollout=state.rollout,
-            vendor=state.vendor,
-            product=state.product,
-            version=state.version,
-            origin_ms=state.origin_ms,
-        )
         live, synced = state.counts.live, state.counts.synced
-        tracker = cls(
-            named, policy, silence_seconds, state.baseline.past, live, synced, alpha=state.alpha, shared=shared
-        )
+        named, past = state.named(), state.baseline.past
+        tracker = cls(named, policy, silence_seconds, past, live, synced, alpha=state.alpha, shared=shared)
         if state.declared is not None:
             tracker.declare(state.declared)
         tracker.counts, tracker.tally = CohortCounts.restore(state.counts), state.tally

@@ -14,6 +14,7 @@ from detectors.silence import SilenceState
 from detectors.strata import StrataState
 from detectors.tally import CrashTally
 from ingest.rollouts import Rollout
+from ingest.windows import CohortWindow
 
 
 class TrackerState(msgspec.Struct, kw_only=True):
@@ -42,3 +43,13 @@ class TrackerState(msgspec.Struct, kw_only=True):
     failed: str
     revision: int
     hour: HourTallyState = msgspec.field(default_factory=HourTallyState)
+
+    def named(self) -> CohortWindow:
+        """Return a window that names the rollout, and says nothing of it."""
+        return CohortWindow(
+            rollout=self.rollout,
+            vendor=self.vendor,
+            product=self.product,
+            version=self.version,
+            origin_ms=self.origin_ms,
+        )
