@@ -5,6 +5,7 @@ that lets no script run and nothing be fetched; the same material gives the same
 """
 
 import base64
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any, Final
@@ -54,6 +55,7 @@ def page(material: Material) -> str:
     )
 
 
+@functools.cache
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=_made_plain,

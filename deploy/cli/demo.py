@@ -2,7 +2,8 @@
 
 Each variant is replayed through an embedded Cordon of its own, over HTTP; the simulated rollout system subscribes to
 the signed stream and obeys. The same seed without Cordon is simulated beside it, in a process of its own. Every number
-printed was measured in this run. Ends with 0 when each rollout was killed and its kill's signature verifies.
+printed was measured in this run. Each leaves an incident report. Ends with 0 when each rollout was killed and its
+kill's signature verifies.
 """
 
 import datetime as dt
@@ -19,6 +20,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from dashboards.incident.source import IncidentError
+from deploy.cli.demo_report import report_of
 from deploy.cli.replay import moment_line
 from deploy.replay.client import ReplayError
 from deploy.replay.remote import connected
@@ -46,6 +49,7 @@ class Outcome:
     kill: VerifiedEvent | None
     event_file: Path
     key_file: Path
+    report: Path | None
 
 
 def without_cordon(scenario: str, devices: int | None) -> TruthCounts:
@@ -75,10 +79,11 @@ class Timeline:
 
 
 def run_variant(name: str, title: str, devices: int | None, without: "Future[TruthCounts]", out: Path) -> Outcome:
-    """Replay one variant through an embedded Cordon and verify its kill.
+    """Replay one variant through an embedded Cordon, verify its kill, and write the incident's report.
 
     Raises:
         ReplayError: the gateway or the stream failed.
+        IncidentError: the report can't be written.
     """
     from deploy.embedded import running
 
@@ -102,9 +107,9 @@ def run_variant(name: str, title: str, devices: int | None, without: "Future[Tru
             ) as replay:
                 result = replay.run()
             kill = _kill_event(cordon.streams_url, token, keys, result)
-            return Outcome(
-                name, title, result, without.result(), kill, *_keep(out, name, kill, cordon.public_key_path())
-            )
+            kept = _keep(out, name, kill, cordon.public_key_path())
+            report = report_of(cordon, result.rollout, token, keys, out / f"{name}.html") if result.rollout else None
+            return Outcome(name, title, result, without.result(), kill, *kept, report)
 
 
 def _kill_event(streams_url: str, token: str, keys: PublicKeys, result: ReplayResult) -> VerifiedEvent | None:
@@ -175,7 +180,7 @@ def _crashes(result: ReplayResult) -> str:
 )
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("build/demo"), show_default=True,
-    help="Folder for the kill events and the public keys.",
+    help="Folder for the kill events, the public keys and the incident reports.",
 )  # fmt: skip
 def demo(devices: int | None, out: Path) -> None:
     """Replay 2024-07-19 with and without Cordon, and verify the signed kill."""
@@ -186,12 +191,13 @@ def demo(devices: int | None, out: Path) -> None:
         try:
             for name, title in VARIANTS:
                 outcomes.append(run_variant(name, title, devices, futures[name], out))
-        except (ReplayError, SwitchError) as error:
+        except (ReplayError, SwitchError, IncidentError) as error:
             raise click.ClickException(str(error)) from error
     Console(width=110).print(outcome_table(outcomes))
     for outcome in outcomes:
         click.echo(f"{outcome.name}: {outcome.result.sentence}")
         click.echo(f"  check it yourself: cordon verify {outcome.event_file} --key {outcome.key_file}")
+        click.echo(f"  incident report: {outcome.report or 'none'}")
     click.echo(f"done in {time.monotonic() - started:.0f} s")
     good = all(o.kill is not None and o.result.as_expected and o.result.lost < o.without.lost for o in outcomes)
     sys.exit(0 if good else 1)
