@@ -166,6 +166,8 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
         str,
         _text("Registry of vendors, modules and pagers (TOML), read again when it changes; empty: nobody is paged."),
     ] = ""
+    vendor_devices_least: Annotated[int, _int("Vendors are told of no group of fewer devices.", 2, 1_000_000)] = 5
+    vendor_tenants_least: Annotated[int, _int("Vendors are told of no group of fewer tenants.", 2, 10_000)] = 3
     links_base: Annotated[
         str, _text("Address that links to console, boards and runbooks in pages begin with; empty for none.")
     ] = ""

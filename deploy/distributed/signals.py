@@ -17,6 +17,7 @@ from deploy.serving.console import console_of
 from deploy.serving.keys import reload_keys
 from deploy.serving.pagers import pager_crew
 from deploy.serving.servers import Listener
+from deploy.serving.vendors import vendor_source
 from deploy.serving.webhooks import webhook_service
 from deploy.workers.signals import SignalsParts, signals_agents, signals_shares
 from deploy.workers.words import ProgressWriter
@@ -105,6 +106,7 @@ class SignalsProcess:
             terms,
             webhook_desk=self._webhooks.desk,
             more_routes=console,
+            vendor_source=vendor_source(settings, base.metrics, None),
         )
         health = health_app(self._crew.problems, self._lookout, base.metrics)
         self._listeners = [

@@ -18,6 +18,7 @@ from deploy.embedded.progress import PipelineProgress
 from deploy.serving.configuration import ConfigurationError, policies_of, pseudonym_key_of, topics_of
 from deploy.serving.console import console_of
 from deploy.serving.pagers import pager_crew
+from deploy.serving.vendors import is_vendor, vendor_source
 from deploy.serving.webhooks import webhook_service
 from detectors.planning import PolicyPlanner
 from detectors.policy import Policies
@@ -120,7 +121,7 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
         on_failure=on_failure,
     )
     progress.pipeline = pipeline
-    store, reader, sink, query_app = _store(settings, topics, log, metrics, wall)
+    store, reader, sink, query_app = _store(settings, topics, log, metrics, wall, tokens)
     console = console_of(settings, streams, tokens.authenticate, wall, installation_key, pipeline, reader)
     return Parts(
         log=log,
@@ -142,6 +143,7 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
             terms_of(settings),
             webhook_desk=webhooks.desk,
             more_routes=console,
+            vendor_source=vendor_source(settings, metrics, reader),
         ),
         store=store,
         reader=reader,
@@ -221,7 +223,7 @@ def _grouping(
 
 
 def _store(
-    settings: Settings, topics: Topics, log: EmbeddedLog, metrics: Metrics, clock: Clock
+    settings: Settings, topics: Topics, log: EmbeddedLog, metrics: Metrics, clock: Clock, tokens: TokenBook
 ) -> tuple[ChdbStore | None, ChdbReader | None, Sink | None, Starlette | None]:
     if not settings.store:
         return None, None, None, None
@@ -229,7 +231,8 @@ def _store(
     store = ChdbStore(path, database)
     Migrator(store, retention=Retention(raw_days=settings.raw_retention_days)).apply()
     reader = ChdbReader(path, database)
-    return store, reader, Sink(log, store, topics, metrics, clock), application(reader, metrics)
+    query_app = application(reader, metrics, refuses=is_vendor(tokens))
+    return store, reader, Sink(log, store, topics, metrics, clock), query_app
 
 
 def _alerts(

@@ -23,6 +23,7 @@ TOKENS_MAX = 10_000
 _CACHED_MAX = 10_000
 _HEADER_CHARACTERS_MAX = 256
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VENDOR = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -35,6 +36,7 @@ class Role(enum.StrEnum):
     OPERATOR = "operator"  # hold, kill, ask for a release
     APPROVER = "approver"  # give the second word that a release of a kill needs
     DRIVE = "drive"  # drive the clock of a lane that is not live
+    VENDOR = "vendor"  # read what a vendor may see of its own updates, and nothing else
 
 
 class TokenBookError(Exception):
@@ -49,11 +51,13 @@ class Principal:
         name: the token's name, for logs and trails.
         tenants: tenants it may speak for; `*` is every tenant.
         tenant: the only tenant, filled into reports that name none; empty for a collector.
+        vendors: whose view a vendor's token gives, by the registry's names; empty for every other token.
     """
 
     name: str
     tenants: frozenset[str]
     roles: frozenset[Role]
+    vendors: frozenset[str] = frozenset()
     tenant: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -87,19 +91,20 @@ class TokenBook:
         """
         return cls(path, _read(path))
 
-    def add(self, name: str, tenants: Iterable[str], roles: Iterable[str]) -> str:
+    def add(self, name: str, tenants: Iterable[str], roles: Iterable[str], vendors: Iterable[str] = ()) -> str:
         """Make a token, store its hash, and return the token: it is shown once and kept nowhere.
 
         Args:
             name: the token's own name.
             tenants: whom it speaks for: one tenant, several (a collector), or `*` for all.
             roles: words of `Role`.
+            vendors: whose view it gives; of a token with the role `vendor`, which has no tenant and no other role.
 
         Raises:
             TokenBookError: a name is taken or malformed, or the book is full.
         """
         self.reload_if_changed()
-        principal = _principal(name, list(tenants), list(roles))
+        principal = _principal(name, list(tenants), list(roles), list(vendors))
         if any(known.name == name for _, known in self._by_digest.values()):
             raise TokenBookError(f"token {name!r} exists already: choose another name or remove it from {self._path}")
         if len(self._by_digest) >= TOKENS_MAX:
@@ -152,6 +157,8 @@ class TokenBook:
                 f"tenants = {json.dumps(sorted(principal.tenants))}\n"
                 f"roles = {json.dumps(sorted(principal.roles))}\n"
             )
+            if principal.vendors:
+                lines.append(f"vendors = {json.dumps(sorted(principal.vendors))}\n")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(self._path.name + ".new")
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -192,24 +199,44 @@ def _read(path: Path) -> dict[str, Principal]:
         raise TokenBookError(f"{path} may hold [tokens.NAME] tables only, at most {TOKENS_MAX}")
     book: dict[str, Principal] = {}
     for name, table in tables.items():
-        if not isinstance(table, dict) or set(table) != {"sha256", "tenants", "roles"}:
-            raise TokenBookError(f"{path}, token {name!r}: needs sha256, tenants and roles, and nothing else")
+        if not isinstance(table, dict) or set(table) - {"vendors"} != {"sha256", "tenants", "roles"}:
+            raise TokenBookError(
+                f"{path}, token {name!r}: needs sha256, tenants and roles, of a vendor vendors, and nothing else"
+            )
         digest = table["sha256"]
         if not isinstance(digest, str) or not _SHA256.fullmatch(digest) or digest in book:
             raise TokenBookError(f"{path}, token {name!r}: sha256 must be 64 hexadecimal digits of its own")
-        book[digest] = _principal(name, table["tenants"], table["roles"])
+        book[digest] = _principal(name, table["tenants"], table["roles"], table.get("vendors", []))
     return book
 
 
-def _principal(name: str, tenants: Any, roles: Any) -> Principal:
+def _principal(name: str, tenants: Any, roles: Any, vendors: Any) -> Principal:
     if not _NAME.fullmatch(name):
         raise TokenBookError(f"token name {name!r}: use letters, digits, '.', '_' and '-', 64 at most")
-    if not isinstance(tenants, list) or not tenants:
+    known = [str(role) for role in Role]
+    if not isinstance(roles, list) or not roles or any(role not in known for role in roles):
+        raise TokenBookError(f"token {name!r}: roles must be among {', '.join(known)}")
+    if not isinstance(tenants, list) or not isinstance(vendors, list):
+        raise TokenBookError(f"token {name!r}: tenants and vendors are lists")
+    if Role.VENDOR in roles or vendors:
+        return _vendor(name, tenants, roles, vendors)
+    if not tenants:
         raise TokenBookError(f"token {name!r} speaks for no tenant: name one, several, or '*'")
     for tenant in tenants:
         if not isinstance(tenant, str) or (tenant != ANY_TENANT and not _NAME.fullmatch(tenant)):
             raise TokenBookError(f"token {name!r}: tenant {tenant!r} is not letters, digits, '.', '_' and '-'")
-    known = [str(role) for role in Role]
-    if not isinstance(roles, list) or not roles or any(role not in known for role in roles):
-        raise TokenBookError(f"token {name!r}: roles must be among {', '.join(known)}")
     return Principal(name, frozenset(tenants), frozenset(map(Role, roles)))
+
+
+def _vendor(name: str, tenants: list[Any], roles: list[str], vendors: list[Any]) -> Principal:
+    """Return a vendor's principal: one that may do anything else could reach other vendors' data that way."""
+    if roles != [Role.VENDOR] or tenants or not vendors:
+        raise TokenBookError(
+            f"token {name!r}: a vendor's token names its vendors, speaks for no tenant and has no role but `vendor`"
+        )
+    for vendor in vendors:
+        if not isinstance(vendor, str) or not _VENDOR.fullmatch(vendor):
+            raise TokenBookError(
+                f"token {name!r}: vendor {vendor!r} is no registry's name: small letters, digits, '.', '_' and '-'"
+            )
+    return Principal(name, frozenset(), frozenset({Role.VENDOR}), frozenset(vendors))

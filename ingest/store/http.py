@@ -7,7 +7,7 @@ with ClickHouse's own words and codes, and none can hold more than one of the bo
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import anyio.to_thread
@@ -53,15 +53,22 @@ class TooLargeError(Exception):
     """The body is larger than any query may be."""
 
 
-def application(reader: Reader, metrics: Metrics, hosts: tuple[str, ...] = HOSTS) -> Starlette:
+def application(
+    reader: Reader,
+    metrics: Metrics,
+    hosts: tuple[str, ...] = HOSTS,
+    refuses: Callable[[str | None], bool] = lambda _: False,
+) -> Starlette:
     """Return the ASGI application of the read-only endpoint.
 
     Args:
         reader: the bounded way into the store.
         metrics: counts queries by result.
         hosts: names in the `Host` header that are answered.
+        refuses: tells of an `Authorization` header whether its token may not read here. Nobody needs one, but a proxy
+            may hand on a token that is good for one vendor's view only.
     """
-    endpoint = _Endpoint(reader, metrics)
+    endpoint = _Endpoint(reader, metrics, refuses)
     routes = [
         Route("/", endpoint.query, methods=["GET", "POST"]),
         Route("/ping", endpoint.ping, methods=["GET"]),
@@ -71,8 +78,9 @@ def application(reader: Reader, metrics: Metrics, hosts: tuple[str, ...] = HOSTS
 
 
 class _Endpoint:
-    def __init__(self, reader: Reader, metrics: Metrics) -> None:
+    def __init__(self, reader: Reader, metrics: Metrics, refuses: Callable[[str | None], bool]) -> None:
         self._reader = reader
+        self._refuses = refuses
         self._metrics = metrics
         self._pending = 0
 
@@ -84,6 +92,8 @@ class _Endpoint:
     async def query(self, request: Request) -> Response:
         """Answer one query, or say `Ok.` to a request without one."""
         try:
+            if self._refuses(request.headers.get("authorization")):
+                raise RefusedError("a vendor's token may ask /v1/vendors/me only")
             _refuse_compression(request.query_params)
             body = await _body(request)
             parameters = request.query_params

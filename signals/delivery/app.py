@@ -32,6 +32,7 @@ from signals.delivery.http import (
     ofrep,
     pagers,
     poll,
+    vendors,
     verdicts,
     webhooks,
 )
@@ -39,6 +40,7 @@ from signals.delivery.http.context import Authenticate, Context, Refusals
 from signals.delivery.service import StreamService
 from signals.delivery.webhooks.desk import WebhookDesk
 from signals.killswitch.lease import LeaseTerms
+from signals.vendors.desk import NO_SOURCE, VendorSource
 
 ABOUT = """\
 What Cordon decided of each rollout, as signed events and as answers of now; and what people ask of its kill switch.
@@ -72,6 +74,7 @@ ROUTES: tuple[RouteModule, ...] = (
     audit,
     webhooks,
     pagers,
+    vendors,
     flagger,
     ofrep,
     alerts,
@@ -92,6 +95,7 @@ def streams_app(
     terms: LeaseTerms | None = None,
     webhook_desk: WebhookDesk | None = None,
     more_routes: Sequence[Route] = (),
+    vendor_source: VendorSource = NO_SOURCE,
 ) -> Starlette:
     """Return the application of the streams listener.
 
@@ -103,8 +107,9 @@ def streams_app(
         terms: of the lane's leases; None where it has none, and then a verdict is the last word.
         webhook_desk: where people ask for webhooks; None where nobody posts any.
         more_routes: what else the listener serves that is no part of its described interface: pages for people.
+        vendor_source: what vendors' views are cut from; without one they show what stands now.
     """
-    context = Context(service, authenticate, clock, sight, terms, webhook_desk)
+    context = Context(service, authenticate, clock, sight, terms, webhook_desk, vendor_source)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

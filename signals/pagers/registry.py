@@ -83,12 +83,14 @@ class Vendor(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
         names: how rollouts and signers call it beside its own name.
         watching: what it hears while the switch is only watching: `none` or `chat`.
         co_victim: how loud it is told that another's rollout crashes devices in its module; `none`, `chat`, or `same`.
+        shares: vendors that may see its incidents; one does where both name each other.
     """
 
     routes: Annotated[list[_Name], Meta(min_length=1, max_length=16)]
     names: Annotated[list[_Text], Meta(max_length=64)] = []
     watching: Annotated[str, Meta(pattern="^(none|chat)$")] = "none"
     co_victim: Annotated[str, Meta(pattern="^(none|chat|same)$")] = "chat"
+    shares: Annotated[list[_Name], Meta(max_length=256)] = []
 
 
 class ProductRule(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -308,6 +310,8 @@ def _problems(file: RegistryFile) -> list[str]:
                  if r.vendor not in file.vendors]  # fmt: skip
     problems += [f"module rule {r.match!r} gives to unknown vendor {r.vendor!r}" for r in file.modules
                  if r.vendor not in file.vendors]  # fmt: skip
+    problems += [f"vendor {name} shares with unknown vendor {other!r}" for name, vendor in file.vendors.items()
+                 for other in vendor.shares if other not in file.vendors]  # fmt: skip
     for window in file.maintenance:
         problems += _window_problems(file, window)
     return problems + _claimed_twice(file)

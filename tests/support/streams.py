@@ -33,6 +33,7 @@ class Person:
     name: str
     roles: frozenset[str]
     tenants: frozenset[str] = frozenset({"*"})
+    vendors: frozenset[str] = frozenset()
 
 
 PEOPLE = {

@@ -22,6 +22,7 @@ from signals.delivery.answers import Answers
 from signals.delivery.service import StreamService
 from signals.delivery.webhooks.desk import WebhookDesk
 from signals.killswitch.lease import LeaseTerms
+from signals.vendors.desk import NO_SOURCE, VendorSource
 
 READ_ROLES = frozenset({"viewer", "rollout", "operator", "approver"})
 COMMAND_ROLES = frozenset({"operator"})
@@ -47,6 +48,11 @@ class PrincipalLike(Protocol):
         """Return what the token may do."""
         ...
 
+    @property
+    def vendors(self) -> Collection[str]:
+        """Return whose view a vendor's token gives; empty for every other."""
+        ...
+
 
 Authenticate = Callable[[str | None], PrincipalLike | None]
 
@@ -62,6 +68,7 @@ class Context:
         sight: whether Cordon sees; None where nobody watches.
         terms: of the lane's leases; None where it has none.
         webhooks: where people ask for webhooks; None where nobody posts any.
+        vendor_source: what vendors' views are cut from.
     """
 
     service: StreamService
@@ -70,6 +77,7 @@ class Context:
     sight: SightSource | None = None
     terms: LeaseTerms | None = None
     webhooks: WebhookDesk | None = None
+    vendor_source: VendorSource = NO_SOURCE
 
     @property
     def answers(self) -> Answers:
