@@ -8,7 +8,8 @@ from typing import Final
 from dashboards.incident.material import Material
 from dashboards.incident.rows import PageRow
 from dashboards.incident.words import count, moment, power, span
-from detectors.verdict import REASON_DOCS, Reason
+from detectors.verdict import REASON_DOCS, DecisionWord, Reason
+from signals.events import Switch
 
 # Reasons that mean that something was not seen.
 _UNSEEN: Final = ("activity_late", "no_telemetry", "no_exposure_bound", "no_control", "detector_failed")
@@ -34,13 +35,22 @@ def _happened(material: Material) -> str:
             return f"{update} was never stopped."
         one = stops[-1]
         return f"{update} was {one.state.value} by {one.name or one.cause}: {one.sentence}."
-    first = material.first_crash_ms
-    after = ""
-    if first is not None and decided.watermark_ms >= first:
-        after = f", {span(decided.watermark_ms - first)} after the first crash"
     dry = " in a dry run, which nobody obeys" if decided.dry_run else ""
-    word = "killed" if decided.decision == "kill" else "held"
-    return f"{update} was {word} by Cordon{dry}{after}."
+    name = update[:1].lower() + update[1:]
+    hold = material.first(DecisionWord.HOLD) if decided.decision == "kill" else None
+    before = _since_crash(material, hold) if hold is not None and hold.number < decided.number else ""
+    after = _since_crash(material, decided)
+    if before and after:
+        said = f"held {name}{before} after the first crash, and killed it after{after}"
+    else:
+        said = f"{'killed' if decided.decision == 'kill' else 'held'} {name}"
+        said += f"{after} after the first crash" if after else ""
+    return f"Cordon {said}{dry}."
+
+
+def _since_crash(material: Material, switch: Switch) -> str:
+    first = material.first_crash_ms
+    return "" if first is None or switch.watermark_ms < first else f" {span(switch.watermark_ms - first)}"
 
 
 def _hit(material: Material) -> str:
@@ -65,9 +75,14 @@ def _sure(material: Material) -> str:
         if evidence.log10_evidence < needed
         else (f" A harmless update reaches that by chance at most once in {10**needed:,.0f}.")
     )
+    silent = next((one for one in evidence.methods if one.name == "silence"), None)
+    silence = ""
+    if silent is not None and silent.events_exposed:
+        silence = f"; {silent.events_exposed:,} with it and {silent.events_control:,} without fell silent"
     return (
         f"Evidence {power(evidence.log10_evidence)} where {power(needed)} is needed: first crashes of "
-        f"{evidence.crashes_exposed:,} devices with the update and {evidence.crashes_control:,} without.{chance}"
+        f"{evidence.crashes_exposed:,} devices with the update and {evidence.crashes_control:,} without"
+        f"{silence}.{chance}"
     )
 
 

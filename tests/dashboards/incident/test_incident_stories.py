@@ -58,7 +58,7 @@ def test_a_rollout_that_was_never_stopped() -> None:
 
 def test_a_hold_alone_is_measured_by_what_a_hold_needs() -> None:
     said = told(*switches()[:2])
-    assert "was held by Cordon, 171 s after the first crash" in said["What happened"]
+    assert "2024-07-19.0409 171 s after the first crash" in said["What happened"]
     assert "where 10^3.0 is needed" in said["How sure"]
 
 
