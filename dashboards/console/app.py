@@ -167,7 +167,8 @@ class _Console:
         session = self.guard.session(request)
         wanted = next_of(request.query_params.get("next"))
         if request.method == "GET":
-            return self._sign_in_page(request, wanted, "")
+            # Whoever is signed in stays so: another person signs out first.
+            return RedirectResponse(wanted, 303) if session.principal else self._sign_in_page(request, wanted, "")
         fields = await self.guard.form(request, session)
         token = fields.get("token", "").strip()
         found, cookie = self._sessions.begin(token)

@@ -31,10 +31,10 @@ class HistoryError(Exception):
 
 
 class Rows(Protocol):
-    """A store that answers SQL with parameters."""
+    """A store that answers the console's queries."""
 
-    def rows(self, sql: str, values: dict[str, object]) -> Table:
-        """Return the rows.
+    def rows(self, name: str, values: dict[str, object]) -> Table:
+        """Return the rows of a named query.
 
         Raises:
             StoreError: it is away, busy, or the query is more than it takes.
@@ -49,10 +49,10 @@ class ReaderRows:
         """Take the reader and the lane's database."""
         self._reader, self._database = reader, database
 
-    def rows(self, sql: str, values: dict[str, object]) -> Table:
+    def rows(self, name: str, values: dict[str, object]) -> Table:
         """Return the rows; see `Rows`."""
-        texts = {name: parameter_text(value) for name, value in values.items()}
-        answer = self._reader.read(sql, "JSONCompactEachRow", texts, self._database)
+        texts = {key: parameter_text(value) for key, value in values.items()}
+        answer = self._reader.read(named_queries(QUERIES)[name].sql, "JSONCompactEachRow", texts, self._database)
         return [_line_decoder.decode(line) for line in answer.splitlines() if line]
 
 
@@ -63,9 +63,38 @@ class StoreRows:
         """Take the connection."""
         self._store = store
 
-    def rows(self, sql: str, values: dict[str, object]) -> Table:
+    def rows(self, name: str, values: dict[str, object]) -> Table:
         """Return the rows; see `Rows`."""
-        return [list(row) for row in self._store.query(sql, values).rows]
+        return [list(row) for row in self._store.query(named_queries(QUERIES)[name].sql, values).rows]
+
+
+class MemoryRows:
+    """The in-memory twin: answers what a test has set, by the name of the query; any other has no rows.
+
+    Attributes:
+        answers: rows by query.
+        asked: every question, in order.
+        failure: raised instead of an answer, where one is set.
+    """
+
+    def __init__(self, answers: dict[str, Table] | None = None) -> None:
+        """Take the answers."""
+        self.answers = answers or {}
+        self.asked: list[tuple[str, dict[str, object]]] = []
+        self.failure: StoreError | None = None
+
+    def rows(self, name: str, values: dict[str, object]) -> Table:
+        """Return the rows; see `Rows`.
+
+        Raises:
+            KeyError: no query has that name, or it takes other parameters.
+        """
+        if {parameter.name for parameter in named_queries(QUERIES)[name].parameters} != set(values):
+            raise KeyError(f"{name} takes other parameters than {sorted(values)}")
+        self.asked.append((name, values))
+        if self.failure is not None:
+            raise self.failure
+        return self.answers.get(name, [])
 
 
 class History:
@@ -75,7 +104,6 @@ class History:
         """Take the store; None where there is none."""
         self._rows = rows
         self._timer = timer
-        self._queries = named_queries(QUERIES)
         self._kept: OrderedDict[tuple[object, ...], tuple[float, asyncio.Future[Table]]] = OrderedDict()
 
     @property
@@ -107,7 +135,7 @@ class History:
 
     async def _asked(self, rows: Rows, name: str, values: dict[str, object]) -> Table:
         try:
-            return await asyncio.to_thread(rows.rows, self._queries[name].sql, values)
+            return await asyncio.to_thread(rows.rows, name, values)
         except StoreError as error:
             text = str(error).strip().partition("\n")[0][:200]
             raise HistoryError(f"The store did not answer: {text}. It is asked again in a moment.") from error

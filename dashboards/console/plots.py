@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from dashboards.console.history import History, Table
+from dashboards.console.rendering import RATIO_MAX
 
 SERIES_MAX = 12
 POINTS = 120
@@ -42,12 +43,14 @@ class Plot(msgspec.Struct, kw_only=True):
         series: its lines.
         unit: of the values.
         sentence: what is to be seen, for whoever can't see it.
+        log: the axis of the values is logarithmic.
     """
 
     x: list[float]
     series: list[Series]
     unit: str
     sentence: str
+    log: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +89,16 @@ async def crash_rate(history: History, span: Span) -> Plot:
 
 
 async def check_ins(history: History, span: Span) -> Plot:
-    """Return check-ins by ring, as a share of their median: what falls far below 1 has gone silent."""
+    """Return check-ins by ring, as a share of the ring's own peak: what falls far below it has gone silent."""
     heard = _by_name(await history.ask("check_ins_by_ring", **span.values()))
     # The minute that is still being filled would look like silence.
     x = sorted({t for series in heard.values() for t in series})[:-1]
     series = []
     for ring, checks in heard.items():
-        usual = sorted(checks.values())[len(checks) // 2]
-        series.append(Series(label=ring, values=[checks.get(t, 0.0) / usual if usual else None for t in x]))
-    return _plot(x, series, "check-ins, share of the usual")
+        # The median would be that of silence where a ring fell silent early.
+        peak = sorted(checks.values())[len(checks) * 9 // 10]
+        series.append(Series(label=ring, values=[checks.get(t, 0.0) / peak if peak else None for t in x]))
+    return _plot(x, series, "check-ins, share of the ring's peak")
 
 
 async def os_builds(history: History, span: Span) -> Plot:
@@ -133,13 +137,15 @@ async def exposure(history: History, rollout: str) -> Plot:
 async def ratio(history: History, rollout: str) -> Plot:
     """Return the crash-rate ratio of the arms with its interval; where it can't be told, nothing."""
     columns = await _verdicts(history, rollout)
-    shown = [[None if value is None or value < 0 else value for value in column] for column in columns[7:10]]
-    return _plot(columns[0], [
+    shown = [[_drawn_ratio(value) for value in column] for column in columns[7:10]]
+    plot = _plot(columns[0], [
         Series(label="ratio", values=shown[0], color="kill"),
         Series(label="lower bound (95 %)", values=shown[1], color="control", dashed=True),
         Series(label="upper bound (95 %)", values=shown[2], color="control", dashed=True),
         Series(label="tolerated", values=columns[10], color="hold", dashed=True),
-    ], "exposed to control")  # fmt: skip
+    ], "exposed to control, drawn between a hundredth and ten thousand")  # fmt: skip
+    plot.log = True
+    return plot
 
 
 FLEET_PLOTS: dict[str, Callable[[History, Span], Awaitable[Plot]]] = {
@@ -179,6 +185,11 @@ def _plot(x: Sequence[float], series: list[Series], unit: str) -> Plot:
         return Plot(x=[], series=[], unit=unit, sentence="nothing in this time")
     since, until = (datetime.fromtimestamp(at, UTC) for at in (x[0], x[-1]))
     return Plot(x=list(x), series=series, unit=unit, sentence=f"{since:%H:%M} to {until:%H:%MZ}: {'; '.join(said)}")
+
+
+def _drawn_ratio(value: float | None) -> float | None:
+    # Where it can't be told the query gives -1; an interval without an end has none that could be drawn.
+    return None if value is None or value < 0 else min(max(value, 1 / 100), RATIO_MAX)
 
 
 def _per_thousand(crashed: float, checks: float | None) -> float | None:

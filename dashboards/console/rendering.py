@@ -18,6 +18,7 @@ FOLDER = Path(__file__).parent
 _REPLACED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _DASH = "\N{EN DASH}"
+RATIO_MAX = 10_000
 
 
 def plain(value: Any) -> Any:
@@ -42,6 +43,11 @@ def number(value: float | None, digits: int = 0) -> str:
     if value is None or math.isnan(value):
         return _DASH
     return f"{value:,.{digits}f}" if math.isfinite(value) else ("\N{INFINITY}" if value > 0 else "-\N{INFINITY}")
+
+
+def ratio(value: float | None) -> str:
+    """Return a ratio; beyond ten thousand only that it is, since no more can be meant by it."""
+    return f"over {RATIO_MAX:,}" if value is not None and value > RATIO_MAX else number(value, 2)
 
 
 def share(value: float | None) -> str:
@@ -77,7 +83,7 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.filters |= {"moment": moment, "number": number, "share": share, "span": span}
+        self._environment.filters |= {"moment": moment, "number": number, "ratio": ratio, "share": share, "span": span}
         self.files = StaticFiles()
         self._environment.globals["static"] = self.files.url
 

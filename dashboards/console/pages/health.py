@@ -44,7 +44,7 @@ class HealthPage(BasePage):
     def values(self) -> dict[str, Any]:
         """Return what the sections show."""
         values = BasePage.values(self)
-        found = samples(self.sources.service.metrics)
+        found = samples(self.sources.service.metrics, _SHOWN)
         newest_ms, now_ms = values["overview"].newest_ms, self.sources.clock.now_ms()
         return values | {
             "sight": values["overview"].sight,
@@ -80,9 +80,9 @@ def health_page(sources: Sources) -> HealthPage:
     return HealthPage(sources, "/health", "Health", "health", "health.html", ("strip", "sight", "numbers"))
 
 
-def samples(metrics: Metrics) -> Samples:
-    """Return the metrics that are shown, by name; those that were never set are empty."""
-    registry = metrics.registry.restricted_registry([f"cordon_{name}" for name in _SHOWN])
+def samples(metrics: Metrics, names: Sequence[str]) -> Samples:
+    """Return metrics of this process by name; those that were never set are not among them."""
+    registry = metrics.registry.restricted_registry([f"cordon_{name}" for name in names])
     found: dict[str, list[tuple[Mapping[str, str], float]]] = {}
     for family in registry.collect():
         for sample in family.samples:

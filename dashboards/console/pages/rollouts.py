@@ -6,6 +6,7 @@ from typing import Any
 from dashboards.console.decisions import read_or_none
 from dashboards.console.overview import stop_text
 from dashboards.console.pages.common import BasePage, Sources
+from dashboards.console.pages.health import samples
 from ingest.rollouts import Ring
 from signals.delivery.joined import Facts
 from signals.killswitch.gate_answer import GateDecision, GateError
@@ -171,6 +172,9 @@ class PagesPage(BasePage):
             "open": [one for one in status.incidents if one.level is not Level.NONE],
             "over": [one for one in status.incidents if one.level is Level.NONE][:30],
             "mutes": status.mutes,
+            "paging": any(
+                value for _, value in samples(self.sources.service.metrics, ("pagers_up",)).get("pagers_up", ())
+            ),
         }
 
 

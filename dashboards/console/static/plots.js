@@ -17,8 +17,14 @@
     return `${pad(at.getUTCHours())}:${pad(at.getUTCMinutes())}`;
   };
 
+  const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+  // Of a logarithmic axis only the powers of ten get a line.
+  const power = (value) => (Number.isInteger(Math.round(Math.log10(value) * 1e6) / 1e6) ? value : null);
+  const short = (value) => (value === null ? "" : compact.format(value));
+
   function options(plot, width) {
     const axis = { stroke: style("--quiet"), grid: { stroke: style("--line"), width: 1 }, ticks: { stroke: style("--line") } };
+    const only = plot.log ? { filter: (u, splits) => splits.map(power) } : {};
     const palette = dark.matches ? PALETTE_DARK : PALETTE;
     const named = dark.matches ? NAMED_DARK : NAMED;
     return {
@@ -27,8 +33,14 @@
       cursor: { drag: { x: false, y: false } },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       legend: { show: true, live: false },
-      scales: { y: { range: (u, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1e-9) * 1.08] } },
-      axes: [{ ...axis, values: (u, splits) => splits.map(utc) }, { ...axis, size: 56 }],
+      scales: { y: plot.log ? { distr: 3 } : { range: (u, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1e-9) * 1.08] } },
+      axes: [{ ...axis, values: (u, splits) => splits.map(utc) }, {
+        ...axis,
+        size: 56,
+        values: (u, splits) => splits.map(short),
+        grid: { ...axis.grid, ...only },
+        ticks: { ...axis.ticks, ...only },
+      }],
       series: [
         {},
         ...plot.series.map((one, place) => ({
