@@ -4,7 +4,6 @@ For whatever shows things to people: boards, console, report. What is shown is h
 knows, so the truth comes along.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 import httpx2
 
+from deploy.cli.demo_report import wait_until_stored
 from deploy.cli.pager_receiver import Receiver, receiving
 from deploy.embedded import running
 from deploy.embedded.process import RunningEmbedded
@@ -25,7 +25,6 @@ from ingest.settings import Settings
 from support.incident import DEVICES, ROLES
 
 LANE = "replay"
-STORED_SECONDS_MAX = 120.0
 PAGED_SECONDS_MAX = 60.0
 VENDOR = "crowdstrike"
 # Ten minutes instead of three hours, and enough crashes of other causes for something to compare with.
@@ -110,7 +109,7 @@ def watched_incident(
         ) as replay:
             result = replay.run()
         assert receiver is None or receiver.wait("trigger", PAGED_SECONDS_MAX) is not None, "nobody was paged"
-        _stored(cordon)
+        wait_until_stored(cordon)
         yield Watched(cordon, result, scenario)
 
 
@@ -129,13 +128,3 @@ def _registry(folder: Path, receiver: Receiver) -> Path:
         + f'[vendors.{VENDOR}]\nroutes = ["{VENDOR}"]\n[[modules]]\nmatch = "csagent.sys"\nvendor = "{VENDOR}"\n'
     )
     return path
-
-
-def _stored(cordon: RunningEmbedded) -> None:
-    """Wait until the store has all that the log has."""
-    sink, log = cordon.embedded.parts.sink, cordon.embedded.parts.log
-    assert sink is not None
-    deadline = time.monotonic() + STORED_SECONDS_MAX
-    while any(offset < log.bounds(source)[1] for source, offset in sink.flushed.items()):
-        assert time.monotonic() < deadline, "the store does not catch up"
-        time.sleep(0.05)

@@ -82,5 +82,16 @@ FLEET = Board(
                 series("Exposed devices fallen silent", Asked("fleet/silent")),
             ),
         ),
+        Row(
+            "Patterns that belong to no rollout",
+            (
+                table(
+                    "Alerts",
+                    Asked("fleet/alerts"),
+                    widths={"sentence": 560},
+                    about="Judged hour by hour against the usual; `cordon patterns` says more.",
+                ),
+            ),
+        ),
     ),
 )

@@ -1,6 +1,7 @@
 """The boards as they are committed: of the published form, fresh, linked, described, and made of queries that exist."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 from dashboards.grafana import queries
 from dashboards.grafana.build import BOARDS, folder, written
 from dashboards.grafana.provision.resources import alerting_file
+from ingest.metrics import METRICS
 
 UIDS = ["cordon-drivers", "cordon-fleet", "cordon-killswitch", "cordon-pipeline", "cordon-rollout"]
 
@@ -135,6 +137,15 @@ def test_every_query_file_is_used() -> None:
         name for name in queries.names() if json.dumps(queries.query(name).text, ensure_ascii=False)[1:-1] not in text
     ]
     assert unused == []
+
+
+@pytest.mark.parametrize("name", [name for name in queries.names() if queries.query(name).language == "promql"])
+def test_a_metric_query_names_only_declared_metrics(name: str) -> None:
+    """An undeclared one gives nothing, which a panel shows as calm."""
+    declared = {f"cordon_{metric.name}" for metric in METRICS}
+    named = {re.sub(r"_bucket$", "", one) for one in re.findall(r"cordon_\w+", queries.query(name).text)}
+    assert named
+    assert named <= declared
 
 
 def test_a_query_that_does_not_exist_is_an_error() -> None:
