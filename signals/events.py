@@ -121,7 +121,7 @@ class Switch(msgspec.Struct, kw_only=True):
         command_id: of the command, when a person decided.
         policy: digest of the policy that decided.
         evidence: the numbers behind the verdict; null when a person decided.
-        armed: the detector may still move this switch; False for good once a person released it.
+        armed: the detector may still move this switch; False for good once a person released a kill.
         lane: rollout systems obey `live` only, unless they ask for another by name.
         scope: the part of the rollout that moved; `state` and `previous_state` are that part's.
         until_ms: when this hold, mute or dry run ends by itself; 0: not by itself.

@@ -67,7 +67,10 @@ def kill(rollout: str, reason: str, scope: str, name: str, url: str, token_file:
 def release(
     rollout: str, reason: str, scope: str, break_glass: bool, name: str, url: str, token_file: Path | None
 ) -> None:
-    """Release a held or killed rollout; the detector stops it no more. Of a kill a second person has to approve it."""
+    """Release a held or killed rollout; of a kill a second person has to approve it.
+
+    After the release of a hold the detector only kills; after that of a kill it is out for good.
+    """
     body = {"reason": reason, "scope": scope, "name": name, "break_glass": break_glass}
     _ask(url, rollout, "release", body, token_file)
 

@@ -3,8 +3,9 @@
 They stand between a verdict, or the end of a hold, and the signed event: `by_detector` and `by_time` say how the switch
 moves next, if it does, and everything else (numbering, signing, writing) follows from that. They are asked again until
 nothing moves, since one verdict may stop several parts. Invariants: a live kill latches, and only a person's release
-leaves it; after a release the detector never moves the switch again; the same input twice moves it once; a part is
-never laxer than the whole; and what is unknown never lifts a stop nor makes one worse.
+leaves it; after that the detector never moves the switch again, and after the release of a hold it only kills; the same
+input twice moves it once; a part is never laxer than the whole; and what is unknown never lifts a stop nor makes one
+worse.
 """
 
 import enum
@@ -124,6 +125,9 @@ def _stop_of_part(standing: Standing, verdict: Verdict, dry: bool, old: bool) ->
     for said in sorted(verdict.scoped, key=lambda one: one.scope.text):
         scope, asked = said.scope, _given_of_part(said, verdict)
         if scope.whole or asked is None or (old and asked is not Given.KILL):
+            continue
+        # A release of the whole from a hold is a release of each part from one.
+        if standing.state is SwitchState.RELEASED and asked is not Given.KILL:
             continue
         # A dry run adds nothing to a stop that binds, and a person's release of a part is the last word on it.
         if scope in standing.released or not standing.room_for(scope) or (dry and scope in standing.parts):

@@ -154,7 +154,7 @@ def by_person(standing: Standing, command: Command) -> Transition | CommandResul
 def _row_for_person(standing: Standing, command: Command) -> Row:
     row = row_of(standing, command.scope)
     if command.action is Action.RELEASE and not standing.stops and command.scope in standing.dry and standing.armed:
-        # A person may put the detector out for good over a stop that binds nobody.
+        # A person may release a stop that binds nobody: of a kill, the detector is then out for good.
         return row_of(standing, command.scope, dry=True)
     return row
 
@@ -172,12 +172,22 @@ def _after_person(standing: Standing, command: Command, state: SwitchState, *, b
     after = replace(after, state=state, decision=decision_of(state, DecisionWord.UNKNOWN), stop=stop)
     if stop is not None:
         return after.with_part(WHOLE, None, dry=True)
-    # The whole is released: whatever stopped a part of it is released with it, and the detector is out for good.
-    return replace(after, parts={}, dry={}, released=frozenset(), armed=False, mode=Mode.LIVE, mode_until_ms=0)
+    # The whole is released: whatever stopped a part of it is released with it.
+    after = replace(after, parts={}, dry={})
+    if not _releases_kill(standing):
+        # A hold was overruled, or was a person's own: that says nothing against a kill to come.
+        return after
+    return replace(after, released=frozenset(), armed=False, mode=Mode.LIVE, mode_until_ms=0)
+
+
+def _releases_kill(standing: Standing) -> bool:
+    shadow = standing.dry.get(WHOLE)
+    shadowed = not standing.stops and shadow is not None and shadow.state is SwitchState.KILLED
+    return standing.killed or shadowed
 
 
 def _mode_by_person(standing: Standing, command: Command, mode: Mode) -> Transition | CommandResult:
-    if not standing.armed:
+    if not standing.armed or (standing.state is SwitchState.RELEASED and mode is not Mode.LIVE):
         return CommandResult.DISARMED
     if mode is not Mode.LIVE and standing.killed:
         return CommandResult.RELEASE_FIRST

@@ -47,7 +47,9 @@ COMMAND_RESULT_DOCS: dict[CommandResult, str] = {
         "stop of the whole, nor the parts of a rollout whose whole goes on."
     ),
     CommandResult.RELEASE_FIRST: "Nothing changed: a kill stands, and a mute or a dry run would lift it. Release it.",
-    CommandResult.DISARMED: "Nothing changed: a person has released the rollout, and the detector is out for good.",
+    CommandResult.DISARMED: (
+        "Nothing changed: a person has released the rollout; the detector can only kill it now, or is out for good."
+    ),
     CommandResult.NEEDS_END: "Nothing changed: a mute needs an end.",
     CommandResult.TOO_LONG: "Nothing changed: it would last longer than `mute_hours_max`.",
     CommandResult.TOO_LATE: "Nothing changed: the end had passed when the switch saw the command.",

@@ -94,6 +94,8 @@ TABLE: dict[tuple[Row, Given], Row] = {
     (Row.HELD_BY_PERSON, Given.END): Row.OBSERVING,
     (Row.KILLED, Given.PERSON_RELEASE): Row.RELEASED,
     (Row.KILLED, Given.PERSON_ARM): Row.KILLED,
+    # Only where no kill was released: then the detector is out for good.
+    (Row.RELEASED, Given.KILL): Row.KILLED,
     (Row.RELEASED, Given.PERSON_HOLD): Row.HELD_BY_PERSON,
     (Row.RELEASED, Given.PERSON_KILL): Row.KILLED,
     (Row.MUTED, Given.PERSON_HOLD): Row.HELD_BY_PERSON,

@@ -246,6 +246,7 @@ class _History:
         self.mode_until_ms = 0
         self.ends: dict[Scope, int] = {}
         self.disarmed = False
+        self.whole: SwitchState | None = None
 
     def take(self, event: VerifiedEvent) -> None:
         switch = event.switch
@@ -257,7 +258,7 @@ class _History:
         if switch.command_id:
             assert switch.command_id not in self.commands
             self.commands.add(switch.command_id)
-        self.mode, self.mode_until_ms = switch.mode, switch.mode_until_ms
+        self.mode, self.mode_until_ms, self.whole = switch.mode, switch.mode_until_ms, switch.whole
         assert standing_after(switch, event.digest).told() | {"decision": switch.decision} == {
             name: getattr(switch, name) for name in standing_after(switch, "").told()
         }
@@ -280,12 +281,14 @@ class _History:
         if switch.cause == "detector":
             assert not self.disarmed
             assert switch.scope not in self.released
+            # A hold of the whole was released: from then on the detector only kills.
+            assert self.whole is not SwitchState.RELEASED or switch.state is SwitchState.KILLED
             assert self.mode is not Mode.MUTED
             if self.mode is Mode.DRY_RUN:
                 # A stop that a verdict's own dry run lifts is lifted for all.
                 assert switch.dry_run or switch.state not in STOPS
         if switch.cause == "person" and switch.state is SwitchState.RELEASED:
-            self.released.add(switch.scope)
+            self.released |= {switch.scope} if not (switch.scope.whole and switch.armed) else set()
         self.disarmed = self.disarmed or not switch.armed
         assert switch.armed is not self.disarmed
 
