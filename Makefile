@@ -15,7 +15,7 @@ ARGS ?=
 # Test processes side by side: most tests wait for processes, brokers and disks. 0 runs all in one.
 JOBS ?= 3
 
-.PHONY: help setup deps-system check test chaos demo demo-lease demo-pagers backtest kafka bench bench-detectors bench-distributed bench-signals chaos-signals docs dashboards figures lock clean
+.PHONY: help setup deps-system check test chaos demo demo-lease demo-pagers backtest kafka bench bench-detectors bench-distributed bench-signals bench-console chaos-signals docs dashboards figures lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -71,6 +71,9 @@ bench-distributed: setup ## Measure the distributed way on a local Kafka, write 
 
 bench-signals: setup ## Measure decision to subscriber by stream and webhook, write build/bench/signals.json
 	@$(BIN)/python -m deploy.bench.signals $(ARGS)
+
+bench-console: setup ## Measure the console's pages, how live they are and what viewers cost, write build/bench/console.json
+	@$(BIN)/python -m deploy.bench.console $(ARGS)
 
 docs: setup ## Write the generated documentation again
 	@$(BIN)/python -m deploy.docs
