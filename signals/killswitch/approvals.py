@@ -13,6 +13,8 @@ from signals.killswitch.standing import STOPS
 
 PENDING_MAX: Final = 256
 PENDING_SECONDS: Final = 3600
+# Stands between an id that a person gave a command and the mark of what it is about.
+MARK: Final = "."
 
 
 class Approvals:
@@ -36,9 +38,16 @@ class Approvals:
         """Take what a place record says waits, in place of what was known."""
         self._pending = {request.command_id: request for request in pending}
 
-    def find(self, command_id: str) -> PendingRelease | None:
-        """Return the request of that command, if it waits."""
-        return self._pending.get(command_id)
+    def find(self, rollout: str, named: str) -> PendingRelease | None:
+        """Return the request on a rollout that is named so, if it waits.
+
+        Its command id names it; or the id that the person gave who asked, without the mark behind it, if it is the only
+        one.
+        """
+        mine = [one for one in self._pending.values() if one.rollout == rollout]
+        found = [one for one in mine if one.command_id == named]
+        found = found or [one for one in mine if one.command_id.rpartition(MARK)[0] == named != ""]
+        return found[0] if len(found) == 1 else None
 
     def waiting(self, rollout: str, scope: Scope) -> bool:
         """Tell whether a release of just this waits already."""

@@ -118,8 +118,8 @@ def _request(command: Command, approvals: Approvals, now_ms: int) -> Ruling:
 
 
 def _approval(command: Command, standing: Standing, approvals: Approvals, now_ms: int) -> Ruling:
-    request = approvals.find(command.approves)
-    if request is None or request.rollout != command.rollout or request.expires_ms <= now_ms:
+    request = approvals.find(command.rollout, command.approves)
+    if request is None or request.expires_ms <= now_ms:
         return Ruling(CommandResult.NO_SUCH_REQUEST)
     if request.principal == command.principal:
         return Ruling(CommandResult.SAME_PERSON)

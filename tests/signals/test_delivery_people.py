@@ -124,11 +124,42 @@ def test_a_release_that_waits_is_listed_until_it_is_approved_and_approving_twice
     asked = post(rig, "release", command_id="ask-1")
     assert (asked.status_code, asked.json()["result"]) == (202, "pending")
     [request] = got(rig, "/v1/approvals")["pending"]
-    assert (request["command_id"], request["principal"], request["reason"]) == ("ask-1", "ops-1", "looks odd")
+    assert (request["principal"], request["reason"]) == ("ops-1", "looks odd")
+    assert request["command_id"] == asked.json()["command_id"]
+    assert post(rig, "approve", APPROVER, command_id="ask").json()["result"] == "no_such_request"
     for _ in range(2):
         agreed = post(rig, "approve", APPROVER, command_id="ask-1")
         assert (agreed.status_code, agreed.json()["result"], agreed.json()["number"]) == (200, "applied", 2)
     eventually(lambda: got(rig, "/v1/approvals")["pending"] == [])
+
+
+def test_an_id_that_was_used_for_something_else_keeps_nothing_from_being_done(rig: StreamRig) -> None:
+    """One incident number for several stops: an answer of `applied` that stopped nothing would be a lie."""
+    declare_rings(rig)
+    for action, body, state in (
+        ("hold", {"scope": "ring=canary"}, "held"),
+        ("hold", {"scope": "os_build=22631"}, "held"),
+        ("kill", {"scope": "ring=canary"}, "killed"),
+        ("kill", {}, "killed"),
+    ):
+        for _ in range(2):
+            answer = post(rig, action, command_id="pager-4711", **body)
+            assert (answer.json()["result"], answer.json()["state"]) == ("applied", state)
+    assert [event.switch.state for event in rig.events()] == ["held", "held", "killed", "killed"]
+
+
+def test_ids_as_long_as_may_be_are_told_apart(rig: StreamRig) -> None:
+    long = "x" * 63
+    assert post(rig, "hold", command_id=long + "a").json()["result"] == "applied"
+    assert post(rig, "hold", command_id=long + "b").json()["result"] == "already_held"
+
+
+def test_a_blank_reason_is_none(rig: StreamRig) -> None:
+    for action, token in (("hold", OPERATOR), ("approve", APPROVER)):
+        answer = post(rig, action, token, reason=" \t", **({"command_id": "c-1"} if action == "approve" else {}))
+        assert (answer.status_code, answer.json()["reason"]) == (400, "bad_request")
+        assert "blank" in answer.json()["detail"]
+    assert rig.events() == []
 
 
 def test_the_audit_trail_comes_in_pages_byte_for_byte(rig: StreamRig) -> None:

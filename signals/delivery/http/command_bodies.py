@@ -32,7 +32,7 @@ class ArmBody(_Asked, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         reason: why; it goes into the event and the trail.
         name: who asks, when a token is shared; the token's own name is put beside it.
-        command_id: makes a repeated post harmless; one is made where it is missing.
+        command_id: makes a repeated post of the same action on the same part harmless; one is made where it is missing.
     """
 
 
@@ -42,7 +42,7 @@ class ModeBody(_Asked, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         reason: why; it goes into the event and the trail.
         name: who asks, when a token is shared; the token's own name is put beside it.
-        command_id: makes a repeated post harmless; one is made where it is missing.
+        command_id: makes a repeated post of the same action on the same part harmless; one is made where it is missing.
         for_seconds: how long it lasts, from when the post is received.
         until_ms: when it ends; give one of the two. A mute needs one.
     """
@@ -57,7 +57,7 @@ class KillBody(_Asked, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         reason: why; it goes into the event and the trail.
         name: who asks, when a token is shared; the token's own name is put beside it.
-        command_id: makes a repeated post harmless; one is made where it is missing.
+        command_id: makes a repeated post of the same action on the same part harmless; one is made where it is missing.
         scope: the part that is meant, as text (`ring=canary;os_build=22631`) or as an object; the whole by default.
     """
 
@@ -70,7 +70,7 @@ class HoldBody(KillBody, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         reason: why; it goes into the event and the trail.
         name: who asks, when a token is shared; the token's own name is put beside it.
-        command_id: makes a repeated post harmless; one is made where it is missing.
+        command_id: makes a repeated post of the same action on the same part harmless; one is made where it is missing.
         scope: the part that is meant, as text (`ring=canary;os_build=22631`) or as an object; the whole by default.
         for_seconds: how long it lasts, from when the post is received; until a release by default.
         until_ms: when it ends; give one of the two, or none.
@@ -86,7 +86,7 @@ class ReleaseBody(KillBody, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         reason: why; it goes into the event and the trail.
         name: who asks, when a token is shared; the token's own name is put beside it.
-        command_id: makes a repeated post harmless; one is made where it is missing.
+        command_id: makes a repeated post of the same action on the same part harmless; one is made where it is missing.
         scope: the part that is meant, as text (`ring=canary;os_build=22631`) or as an object; the whole by default.
         break_glass: release a kill at once, without the second person; it is marked, logged and counted.
     """
@@ -98,7 +98,7 @@ class ApproveBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/rollouts/{id}/approve`.
 
     Attributes:
-        command_id: of the release that is approved.
+        command_id: of the release that is approved, as it was answered or as it was given.
         reason: why; it goes into the event and the trail.
         name: who approves, when a token is shared; the token's own name is put beside it.
     """
@@ -124,7 +124,7 @@ class CommandAnswer(msgspec.Struct, kw_only=True):
     """What became of a command.
 
     Attributes:
-        command_id: what an approval of a release has to name.
+        command_id: of this command; one that was given has a mark of what it is about behind it. An approval names it.
         rollout: what it was about.
         result: a word of the results of commands; null where it was not waited for, or not known in time.
         state: where the switch's last move led, once the result is known.

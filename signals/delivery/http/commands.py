@@ -43,10 +43,13 @@ from signals.delivery.http.context import (
 )
 from signals.delivery.joined import Facts
 from signals.events import Action, Command, SwitchState
+from signals.killswitch.approvals import MARK
 from signals.killswitch.results import CommandResult
 
 BODY_BYTES_MAX = 16_384
 WAIT_SECONDS = 2.0
+# Of an id that was given so much stands in the command's own, which has 64 characters at most.
+ID_SHOWN = 46
 _POLL_SECONDS = 0.01
 ACTIONS = tuple(BODIES)
 _SUMMARIES = {
@@ -184,9 +187,9 @@ class CommandDesk:
         if isinstance(body, ApproveBody):
             command.approves = body.command_id
             # The same approval posted again is the same command.
-            command.command_id = hashlib.sha256(f"{principal.name} {body.command_id}".encode()).hexdigest()[:32]
+            command.command_id = _digest(principal.name, facts.rollout, body.command_id)[:32]
         else:
-            command.command_id = body.command_id or secrets.token_hex(16)
+            command.command_id = _own_id(body.command_id, command) if body.command_id else secrets.token_hex(16)
         return command
 
     async def _facts(self, rollout: str) -> Facts:
@@ -227,6 +230,16 @@ class CommandDesk:
         return answer(said, status)
 
 
+def _own_id(given: str, command: Command) -> str:
+    """Return the id of a command that was given one: whoever uses it for something else means another command."""
+    about = _digest(given, command.action.value, command.rollout, command.scope.text)
+    return f"{given[:ID_SHOWN]}{MARK}{about[:16]}"
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
 async def _read(request: Request, kind: type[Body]) -> Body:
     data = b""
     async for piece in request.stream():
@@ -234,6 +247,9 @@ async def _read(request: Request, kind: type[Body]) -> Body:
         if len(data) > BODY_BYTES_MAX:
             raise RequestRefusedError(Refusal.BODY_TOO_LARGE, f"a command has at most {BODY_BYTES_MAX} bytes")
     try:
-        return msgspec.json.decode(data, type=kind)
+        body = msgspec.json.decode(data, type=kind)
     except UNREADABLE_ERRORS as error:
         raise RequestRefusedError(Refusal.BAD_REQUEST, f'{error}; send {{"reason": "..."}}') from error
+    if not body.reason.strip():
+        raise RequestRefusedError(Refusal.BAD_REQUEST, "the reason is blank: say why, in words that others understand")
+    return body
