@@ -1,10 +1,20 @@
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 
 from dashboards.console import history
-from dashboards.console.history import NO_STORE, History, HistoryError, MemoryRows
-from ingest.store.interface import StoreError
+from dashboards.console.history import (
+    NO_STORE,
+    QUERIES,
+    History,
+    HistoryError,
+    MemoryRows,
+    ReaderRows,
+    StoreRows,
+)
+from ingest.store.interface import MemoryStore, Rows, StoreError
+from ingest.store.queries import named_queries
 
 
 def test_however_many_ask_the_store_is_asked_once_in_a_while() -> None:
@@ -57,3 +67,22 @@ def test_without_a_store_that_is_said() -> None:
         assert str(told.value) == NO_STORE
 
     asyncio.run(scenario())
+
+
+def test_a_server_is_asked_with_the_same_text_as_the_store_in_this_process() -> None:
+    store = MemoryStore()
+    sql = named_queries(QUERIES)["pagings"].sql
+    store.answers[sql] = Rows(["at_ms"], [[1], [2]])
+    assert StoreRows(store).rows("pagings", {}) == [[1], [2]]
+
+    class Reader:
+        def read(self, text: str, form: str, parameters: Mapping[str, str], database: str) -> bytes:
+            assert (text, form, dict(parameters), database) == (sql, "JSONCompactEachRow", {}, "cordon")
+            return b'[1,"a\\tb"]\n[2,null]\n'
+
+    assert ReaderRows(Reader(), "cordon").rows("pagings", {}) == [[1, "a\tb"], [2, None]]
+
+
+def test_a_question_with_other_parameters_is_a_mistake_that_shows() -> None:
+    with pytest.raises(KeyError, match="other parameters"):
+        MemoryRows().rows("evidence", {"rolout": "r-1"})

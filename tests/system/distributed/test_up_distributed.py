@@ -78,6 +78,27 @@ def test_its_crashes_are_in_the_store(clickhouse: ClickHouseProcess, killed: str
     client.disconnect()
 
 
+def test_the_console_shows_it_with_its_history(cordon: DistributedProcess, killed: str) -> None:
+    with httpx2.Client(base_url=cordon.urls["streams"], timeout=60, trust_env=False) as browser:
+        form = browser.get("/sign-in").text.partition('name="form" value="')[2].partition('"')[0]
+        signed_in = browser.post("/sign-in", data={"form": form, "token": cordon.token("operator")})
+        assert signed_in.status_code == 303, signed_in.text
+        for path in ("/", "/rollouts", f"/rollouts/{killed}", "/killswitch", "/pages", "/health"):
+            page = browser.get(path)
+            assert page.status_code == 200, path
+            assert "1 stopped" in page.text, path
+        assert "grouping/3" in browser.get("/health").text
+        for _ in eventually(20, "the evidence in ClickHouse"):
+            plot = browser.get("/console/plot/evidence", params={"rollout": killed}).json()
+            evidence = {one["label"]: one["values"] for one in plot["series"]}
+            if evidence and evidence["evidence"][-1] >= evidence["needed to kill"][-1]:
+                break
+        # These crashes tell of no versions on disk, so no signature is stored by version; the question has to run.
+        assert "Nothing is stored" in browser.get("/console/table/signatures", params={"rollout": killed}).text
+        crashed = browser.get("/console/plot/crash_rate", params={"hours": "1"}).json()
+        assert crashed["series"], crashed
+
+
 def test_two_persons_can_release_it(cordon: DistributedProcess, killed: str) -> None:
     done = cordon.release(killed, "the driver was mended")
     assert done.status_code == 200, done.text
