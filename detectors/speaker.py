@@ -163,6 +163,7 @@ class Speaker:
             scoped=decide_parts(findings, decided, tracker.policy),
             gate=findings.report,
             heard_share=findings.heard_share,
+            recovery=tracker.recovery.report(),
         )
 
     def _reschedule(self, tracker: Tracker, said: Said) -> None:

@@ -26,6 +26,7 @@ from detectors.history import CELLS_MAX
 from detectors.hour_tally import HourTally
 from detectors.latch import Latch, Parts
 from detectors.policy import Policy
+from detectors.recovery import RecoveryCounts
 from detectors.report import describe, loudest_cells
 from detectors.sequential import Floats
 from detectors.shared import Shared
@@ -84,8 +85,7 @@ class Tracker:
         self.tally = CrashTally()
         self.finding: Finding | None = None
         self.ranking = Ranking()
-        self.revision = 0
-        self.idle_since_ms = 0
+        self.revision = self.idle_since_ms = 0
         self.failed = ""
         self._crashes = CrashEvidence(policy.tolerated_ratio, policy.tenant_floor, policy.hold_ratio)
         self._freezing = Freezing(policy.silence.control_share_limit, policy.silence.control_least)
@@ -97,7 +97,7 @@ class Tracker:
         self._weights = (weights.rate_ratio, weights.new_signature, weights.silence, weights.baseline)
         self._latch = Latch(self._weights, self._trusted_groups, one_may_kill=policy.tenants_least <= 1)
         self._time = DeviceTime(policy, self.origin_ms)
-        self._wave = ControlWave()
+        self._wave, self.recovery = ControlWave(), RecoveryCounts()
         self._hour = HourTally(product_key(self.vendor, self.product), self.origin_ms)
         if isinstance(window, Rollout):
             self.declare(window)
@@ -141,6 +141,7 @@ class Tracker:
             self._compare_with_past(at_ms, scored, seconds, shock)
         for step, window in items:
             self._crashes.own.owned(step.partition, window.owners)
+            self.recovery.state(step.partition, window)
             if window.heard and self.bound.bounded and self.counts.synced[step.partition]:
                 self._strata.add(step.partition, step.watermark_ms, window.heard)
         if self._score_silence(at_ms) or (scored and self._baseline.can_hold):
@@ -372,6 +373,7 @@ class Tracker:
             failed=self.failed,
             revision=self.revision,
             hour=self._hour.snapshot(),
+            recovery=self.recovery.snapshot(),
         )
 
     @classmethod
@@ -379,21 +381,20 @@ class Tracker:
         cls, state: TrackerState, policy: Policy, silence_seconds: float, shared: Shared | None = None
     ) -> "Tracker":
         """Build the tracker that `state` was taken from; thresholds and weights come from `policy`, as of now."""
-        live, synced = state.counts.live, state.counts.synced
-        named, past = state.named(), state.baseline.past
+        named, counts, past = state.named(), state.counts, state.baseline.past
+        live, synced = counts.live, counts.synced
         tracker = cls(named, policy, silence_seconds, past, live, synced, alpha=state.alpha, shared=shared)
         if state.declared is not None:
             tracker.declare(state.declared)
-        tracker.counts, tracker.tally = CohortCounts.restore(state.counts), state.tally
+        tracker.counts, tracker.tally = CohortCounts.restore(counts), state.tally
         tracker._crashes = CrashEvidence.restore(state.crashes)
-        tracker._silence = Silence.restore(state.silence)
         tracker._strata = Strata.restore(state.strata, silence_seconds)
-        tracker._baseline = Baseline.restore(state.baseline)
+        tracker._silence, tracker._baseline = Silence.restore(state.silence), Baseline.restore(state.baseline)
         tracker._latch.load(state.latch)
         tracker._time.load(state.time)
         tracker._wave, tracker._silent_groups = ControlWave(state.wave), set(state.silent_groups)
         tracker._hour = HourTally(tracker._hour.product, tracker.origin_ms, state.hour)
-        tracker.finding, tracker.idle_since_ms = state.finding, state.idle_since_ms
-        tracker.ranking = state.ranking
+        tracker.finding, tracker.ranking = state.finding, state.ranking
+        tracker.idle_since_ms, tracker.recovery = state.idle_since_ms, RecoveryCounts(state.recovery)
         tracker.failed, tracker.revision = state.failed, state.revision
         return tracker

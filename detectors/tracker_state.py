@@ -14,7 +14,7 @@ from detectors.silence import SilenceState
 from detectors.strata import StrataState
 from detectors.tally import CrashTally
 from ingest.rollouts import Rollout
-from ingest.windows import CohortWindow
+from ingest.windows import CohortWindow, Recovering
 
 
 class TrackerState(msgspec.Struct, kw_only=True):
@@ -43,6 +43,7 @@ class TrackerState(msgspec.Struct, kw_only=True):
     failed: str
     revision: int
     hour: HourTallyState = msgspec.field(default_factory=HourTallyState)
+    recovery: dict[int, list[Recovering]] = {}
 
     def named(self) -> CohortWindow:
         """Return a window that names the rollout, and says nothing of it."""

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import msgspec
 
+from detectors.recovery import Recovery
 from detectors.scope import Scope
 
 
@@ -252,6 +253,8 @@ class Verdict(msgspec.Struct, kw_only=True):
         gate: whether the next ring may follow; null while no ring has started or none is declared.
         heard_share: of the devices exposed, which part was heard from lately (within a quarter of an hour) or is known
             to have crashed; null where fewer than 20 are exposed. A lease is renewed only while it is large enough.
+        recovery: devices of the rollout that are silent, looping or recovered, by ring and tenant, as of the latest
+            full minute; null where there are none.
     """
 
     # A verdict of another schema is refused by its reader, never half understood.
@@ -272,6 +275,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     scoped: list[ScopedDecision] = []
     gate: GateReport | None = None
     heard_share: float | None = None
+    recovery: Recovery | None = None
 
 
 verdict_decoder = msgspec.json.Decoder(Verdict)

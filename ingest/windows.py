@@ -113,6 +113,24 @@ class HeardMinute(msgspec.Struct, array_like=True, frozen=True):
     silent_control: int
 
 
+class Recovering(msgspec.Struct, array_like=True, frozen=True):
+    """Devices of one ring and tenant that a rollout put out of service, and how they come back.
+
+    Attributes:
+        ring: the devices' eligibility, by its name.
+        tenant: hashed tenant; 0 for the smaller tenants of the ring together.
+        silent: not heard from for the overdue time, though they should have been.
+        looping: crashed since they were exposed, and not quiet for the overdue time since.
+        recovered: crashed since they were exposed, heard from since, and quiet.
+    """
+
+    ring: str
+    tenant: int
+    silent: int
+    looping: int
+    recovered: int
+
+
 class CohortWindow(msgspec.Struct, kw_only=True):
     """What one partition says of one rollout in one step.
 
@@ -133,6 +151,8 @@ class CohortWindow(msgspec.Struct, kw_only=True):
         margins: devices at risk by exact OS build and by model, absolute, in full windows only: every margin, others
             are empty. A window is full at each minute of the rollout (`ingest.minutes`), when watching begins, when its
             rivals change, and after a restart.
+        recovery: devices of the rollout that are silent, looping or recovered by the window's minute, absolute, in full
+            windows only; those without a row have crashed not at all and were heard from.
     """
 
     rollout: str
@@ -149,6 +169,7 @@ class CohortWindow(msgspec.Struct, kw_only=True):
     pending: int = 0
     margins: list[MarginRisk] = []
     owners: list[tuple[int, int]] = []
+    recovery: list[Recovering] = []
 
 
 class Step(msgspec.Struct, kw_only=True, tag_field="kind", tag="step"):

@@ -17,6 +17,7 @@ from deploy.serving.console import console_of
 from deploy.serving.keys import reload_keys
 from deploy.serving.pagers import pager_crew
 from deploy.serving.servers import Listener
+from deploy.serving.streams import stream_service
 from deploy.serving.vendors import vendor_source
 from deploy.serving.webhooks import webhook_service
 from deploy.workers.signals import SignalsParts, signals_agents, signals_shares
@@ -24,7 +25,6 @@ from deploy.workers.words import ProgressWriter
 from ingest.gateway.tenants import TokenBook, TokenBookError
 from ingest.settings import Settings
 from signals.delivery.app import streams_app
-from signals.delivery.service import StreamService
 from signals.killswitch.keyring import KeyRing
 from signals.killswitch.keys import KeyFiles
 from signals.killswitch.leasing import Granting, terms_of
@@ -87,14 +87,7 @@ class SignalsProcess:
             stall_seconds=settings.stall_seconds,
             on_failure=lambda _: self.failed.set(),
         )
-        self._streams = StreamService(
-            base.log,
-            base.topics,
-            ring.trusted,
-            base.metrics,
-            subscribers_max=settings.stream_subscribers_max,
-            queue_max=settings.stream_queue_max,
-        )
+        self._streams = stream_service(settings, base.log, base.topics, ring.trusted, base.metrics)
         console = console_of(
             settings, self._streams, self._tokens.authenticate, base.clock, webhook_key, self._lookout, None
         )

@@ -18,6 +18,7 @@ from deploy.embedded.progress import PipelineProgress
 from deploy.serving.configuration import ConfigurationError, policies_of, pseudonym_key_of, topics_of
 from deploy.serving.console import console_of
 from deploy.serving.pagers import pager_crew
+from deploy.serving.streams import stream_service
 from deploy.serving.vendors import is_vendor, vendor_source
 from deploy.serving.webhooks import webhook_service
 from detectors.planning import PolicyPlanner
@@ -101,14 +102,7 @@ def build(settings: Settings, on_failure: Callable[[BaseException], None]) -> Pa
     log = EmbeddedLog(data / "log", topic_specs(topics), wall)
     progress = PipelineProgress(log, topics)
     gateway = Gateway(settings, log, topics, clock, metrics, tokens, pseudonym_key, progress)
-    streams = StreamService(
-        log,
-        topics,
-        ring.trusted,
-        metrics,
-        subscribers_max=settings.stream_subscribers_max,
-        queue_max=settings.stream_queue_max,
-    )
+    streams = stream_service(settings, log, topics, ring.trusted, metrics)
     webhooks, installation_key = webhook_service(settings, log, topics, wall, metrics, lambda: (0,))
     pipeline = Pipeline(
         log,

@@ -9,7 +9,8 @@ import itertools
 import numpy as np
 
 from ingest.grouping.cells import STALE_SECONDS
-from ingest.grouping.cohorts import Cohorts, Watched, scan
+from ingest.grouping.cohorts import Cohorts, Watched
+from ingest.grouping.fleet import scan
 from ingest.grouping.rivals import RIVALS_MAX, Era, Rival
 
 Met = dict[str, set[str]]

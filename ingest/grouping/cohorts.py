@@ -12,7 +12,6 @@ Each watched rollout has a bit of its own, so that one look at a device's update
 whether it is exposed to the rollout's rivals, by which its cells are split.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -22,17 +21,16 @@ import numpy.typing as npt
 from ingest.events import RolloutNotice
 from ingest.grouping.cells import PLACES, Cells
 from ingest.grouping.columns import UPDATES_MAX, Dictionaries
-from ingest.grouping.fleet import Fleet, Rows
+from ingest.grouping.fleet import Fleet, Rows, scan
 from ingest.grouping.margins import Margins, Tables, empty_tables
+from ingest.grouping.recovery import RecoveryTally
 from ingest.grouping.rivals import ERAS_MAX, Era, era_at
 from ingest.grouping.strata import Minutes
 from ingest.minutes import minute_of, offset_seconds
-from ingest.windows import AtRisk, MarginRisk
+from ingest.windows import AtRisk, MarginRisk, Recovering
 
 ROLLOUTS_PER_PRODUCT_MAX = 4
 ROLLOUTS_MAX = 64
-# Rows counted at a time: 1.3 MB, so that what a pass computes of them stays in a processor's own cache.
-_SCAN_ROWS = 16_384
 
 Table = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.unsignedinteger[Any]]
@@ -80,6 +78,7 @@ class Watched:
         self.moved = True
         self.full = True
         self.margins: Tables | None = None
+        self.recovery: RecoveryTally | None = None
         self.uncounted = True
         self.resumed = False
         self.exposed_total = 0
@@ -313,12 +312,13 @@ class Cohorts:
             # What a product keeps apart is extended at minutes only, so that a restart changes nothing in it.
             watched.resumed = self.margins.knows(watched.product)
 
-    def count(self, minutes: Minutes | None = None) -> None:
-        """Count afresh the tables that must be, and their margins, and with the same pass the strata of `minutes`."""
+    def count(self, minutes: Minutes | None = None, overdue_s: int = 900) -> None:
+        """Count afresh the tables that must be, margins and recovery, and by the same pass the strata of `minutes`."""
         counted = [watched for watched in self.watched.values() if watched.uncounted]
         for one in counted:
             one.table = np.zeros(one.era.places, np.int64)
             one.margins = empty_tables()
+            one.recovery = RecoveryTally(one.update, one.origin_s, one.minute_s, overdue_s)
             one.moved = True
             one.exposed_total = 0
         for rows in scan(self.fleet) if counted else ():
@@ -339,6 +339,8 @@ class Cohorts:
                 self.margins.count(one.product, rows, places, one.margins, meet=not one.resumed)
             if one.era.rivals:
                 places = one.era.split(places, self.splits(one.era, rows["update"], exposed))
+            if one.recovery is not None:
+                one.recovery.add(rows)
             one.table += counted_at(places, len(one.table))
             one.exposed_total += one.exposed_in(exposed)
 
@@ -384,17 +386,13 @@ class Cohorts:
         tables, watched.margins = watched.margins, None
         return [] if tables is None else self.margins.said(watched.product, tables)
 
+    def recovery_said(self, watched: Watched) -> list[Recovering]:
+        """Return who comes back, as counted for a full window, once; nothing otherwise."""
+        tally, watched.recovery = watched.recovery, None
+        return [] if tally is None else tally.said(self.words.rings.texts, self.words.tenants.texts)
+
 
 def counted_at(places: Places, size: int) -> Table:
     """Return how many devices there are at each place, shape (size,); -1 is nowhere."""
     table: Table = np.bincount(np.add(places, 1, dtype=np.intp), minlength=size + 1)[1:]
     return table
-
-
-def scan(fleet: Fleet) -> Iterator[Rows]:
-    """Yield all devices' rows in bounded parts, not to be changed; empty rows are left out."""
-    rows = fleet.rows
-    for start in range(0, len(rows), _SCAN_ROWS):
-        part = rows[start : start + _SCAN_ROWS]
-        picked = part["key"] != 0
-        yield part if picked.all() else part[picked]

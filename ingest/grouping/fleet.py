@@ -7,6 +7,7 @@ most 55 %: about 8 bytes a device. Both grow in small steps, by `realloc`, so th
 Invariant: `index` finds exactly the rows whose key is set, and a row number is never given to another device.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ _GROW_ROWS = 8192
 _LOAD_MAX = 0.55
 _INDEX_GROWTH = 1.2
 _INDEX_MIN = 1024
+# Rows looked at at a time: 1.3 MB, so that what a pass computes of them stays in a processor's own cache.
+_SCAN_ROWS = 16_384
 
 Keys = npt.NDArray[np.uint64]
 RowNumbers = npt.NDArray[np.int64]
@@ -193,3 +196,12 @@ class Fleet:
             lost = self._index[slots] != entries
             entries, slots = entries[lost], slots[lost] + 1
             slots[slots == len(self._index)] = 0
+
+
+def scan(fleet: Fleet) -> Iterator[Rows]:
+    """Yield all devices' rows in bounded parts, not to be changed; empty rows are left out."""
+    rows = fleet.rows
+    for start in range(0, len(rows), _SCAN_ROWS):
+        part = rows[start : start + _SCAN_ROWS]
+        picked = part["key"] != 0
+        yield part if picked.all() else part[picked]

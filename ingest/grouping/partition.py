@@ -299,6 +299,7 @@ class Partition:
                         pending=self.crashes.pending,
                         margins=self.population.cohorts.margins_said(watched),
                         owners=self.population.owners.news(name, full=watched.full),
+                        recovery=self.population.cohorts.recovery_said(watched),
                     )
                 )
                 watched.full = False
@@ -324,5 +325,5 @@ class Partition:
             if begin_s >= memory.silence_from_s
         ]
         minutes = Minutes(due)
-        cohorts.count(minutes)
+        cohorts.count(minutes, overdue_s)
         return minutes.strata()

@@ -22,6 +22,7 @@ SHARDING_KEYS: Final[dict[str, str]] = {
     "version_crash_minutes": _BY_PARTITION,
     "install_minutes": _BY_PARTITION,
     "verdicts": _BY_PARTITION,
+    "recoveries": _BY_PARTITION,
     "alerts": _BY_PARTITION,
     "killswitch": _BY_PARTITION,
     "pagings": _BY_PARTITION,

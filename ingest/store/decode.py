@@ -149,6 +149,14 @@ def decode_verdict(record: Record, source: TopicPartition, first: int, block: Bl
         source.partition, record.offset, record.appended_at_ms,
     )  # fmt: skip
     block.add("verdicts", [row])
+    if v.recovery is not None:
+        r = v.recovery
+        parts = [(one.ring, one.tenant, one.silent, one.looping, one.recovered) for one in r.rows]
+        back = (
+            v.rollout, v.at_ms // 60_000 * 60, v.vendor, v.product, v.version, r.silent, r.looping, r.recovered, parts,
+            source.partition, record.offset, record.appended_at_ms,
+        )  # fmt: skip
+        block.add("recoveries", [back])
 
 
 def decode_alert(record: Record, source: TopicPartition, first: int, block: Block) -> None:

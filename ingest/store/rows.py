@@ -27,6 +27,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "crashes_control", "exposed", "at_risk_exposed", "at_risk_control", "rate_ratio", "rate_ratio_low",
         "rate_ratio_high", "tenants", "methods", "policy", "dry_run", "json", "partition", "log_offset", "logged_at",
     ),
+    "recoveries": (
+        "rollout", "minute", "vendor", "product", "version", "silent", "looping", "recovered", "parts", "partition",
+        "log_offset", "logged_at",
+    ),
     "alerts": (
         "alert", "at", "state", "pattern", "signatures", "joined", "places", "opened", "last", "crashes",
         "devices_most", "tenants_most", "expected", "log10_evidence", "log10_needed", "tests", "times", "ended",

@@ -117,6 +117,25 @@ class Evidence(msgspec.Struct, kw_only=True):
     tenants: Count = 0
 
 
+class RecoveryRow(msgspec.Struct, kw_only=True):
+    """Devices of one ring and tenant, and how they come back."""
+
+    ring: str
+    tenant: str = ""
+    silent: Count = 0
+    looping: Count = 0
+    recovered: Count = 0
+
+
+class Recovery(msgspec.Struct, kw_only=True):
+    """How devices of a rollout come back."""
+
+    silent: Count
+    looping: Count
+    recovered: Count
+    rows: list[RecoveryRow] = []
+
+
 class Verdict(msgspec.Struct, kw_only=True):
     """A record of the verdict topic."""
 
@@ -132,6 +151,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     evidence: Evidence
     policy: str
     dry_run: bool = False
+    recovery: Recovery | None = None
 
 
 class AlertPlace(msgspec.Struct, array_like=True):

@@ -32,6 +32,7 @@ from signals.delivery.http import (
     ofrep,
     pagers,
     poll,
+    recovery,
     vendors,
     verdicts,
     webhooks,
@@ -67,6 +68,7 @@ class RouteModule(Protocol):
 ROUTES: tuple[RouteModule, ...] = (
     health,
     verdicts,
+    recovery,
     gate,
     events,
     poll,

@@ -12,11 +12,12 @@ from typing import Final
 from msgspec.structs import replace
 
 from detectors.drill import is_drill
-from detectors.verdict import Evidence, Reason
+from detectors.verdict import Evidence, Reason, Verdict
+from ingest.rollouts import Rollout
 from signals.events import Switch, SwitchState
 from signals.killswitch.effective import standing_stops
 from signals.pagers import incident as incidents
-from signals.pagers.content import modules_of
+from signals.pagers.content import modules_of, recovery_of, ring_at, with_evidence
 from signals.pagers.incident import Terms
 from signals.pagers.records import Delivery, Incident, Mute, Page, PageCase, Task
 from signals.pagers.registry import DEFAULT_OWNER, Registry
@@ -24,6 +25,7 @@ from signals.pagers.words import ChannelKind, Level, Role, Step
 
 CO_VICTIM_SHARE: Final = 0.2
 CO_VICTIMS_MAX: Final = 3
+SETTLED_MS: Final = 45 * 60_000
 # Held for want of sight, not of health: no vendor can do anything about it.
 BLIND_REASONS: Final = frozenset(
     {
@@ -67,6 +69,22 @@ def blind(switch: Switch, level: Level) -> bool:
     """Tell whether an event holds a rollout because Cordon can't see."""
     by_detector = switch.cause == "detector" and not switch.dry_run
     return by_detector and level is Level.HIGH and switch.reason in BLIND_REASONS
+
+
+def has_recovered(verdict: Verdict) -> bool:
+    """Tell whether almost all devices that a rollout put out of service are back.
+
+    Not soon after its first crash: who fell silent at once counts as silent only when overdue.
+    """
+    first_ms, recovery = verdict.evidence.first_crash_ms, verdict.recovery
+    return recovery is not None and recovery.back and first_ms is not None and verdict.at_ms - first_ms >= SETTLED_MS
+
+
+def ended_by(switch: Switch) -> str:
+    """Return what ended an incident, should it be over by this event."""
+    if switch.cause == "person":
+        return "released" if switch.state is SwitchState.RELEASED else "person"
+    return "expired" if switch.cause == "timer" else "recovered"
 
 
 def terms_of(rules: Rules, case: PageCase, owner: str, now_ms: int) -> Terms:
@@ -141,6 +159,25 @@ def with_level(
         found = before or Incident(owner=name, role=role)
         known[name] = incidents.tell(found, loud, said, now_ms, terms_of(rules, case, name, now_ms), at_once=at_once)
     return replace(case, incidents=list(known.values()))
+
+
+def with_verdict(
+    case: PageCase, page: Page, verdict: Verdict, declared: Rollout | None, rules: Rules, now_ms: int
+) -> PageCase:
+    """Tell everybody concerned the numbers of a verdict, and that it is over where almost all devices are back.
+
+    The switch stands all the same; another event of it opens the incident again.
+    """
+    page = replace(
+        with_evidence(page, verdict.evidence),
+        ring=ring_at(declared, verdict.at_ms) or page.ring,
+        recovery=recovery_of(verdict.recovery, declared) or page.recovery,
+    )
+    ended = has_recovered(verdict)
+    if ended:
+        case = replace(case, level=Level.NONE, closed=case.number)
+    resolved_by = "recovered" if ended else ""
+    return with_level(case, page, verdict.evidence, rules, now_ms, at_once=False, resolved_by=resolved_by)
 
 
 def _role(owner: str) -> Role:

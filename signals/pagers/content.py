@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from detectors.drill import is_drill
+from detectors.recovery import Recovery
 from detectors.scope import Scope
 from detectors.verdict import REASON_DOCS, Evidence, Reason
 from ingest.rollouts import Rollout
@@ -22,6 +23,7 @@ from signals.pagers.words import Level, Role, Step
 
 HEADLINE_MAX: Final = 120
 SIGNATURES_MAX: Final = 5
+RINGS_MAX: Final = 4
 _SAFE: Final = re.compile(r"[^\x20-\x7e]")
 _WORDS: Final = {Level.CRITICAL: "KILLED", Level.HIGH: "HELD", Level.CHAT: "WATCHING", Level.NONE: "OVER"}
 
@@ -111,6 +113,23 @@ def started_rings(rollout: Rollout | None, at_ms: int) -> Sequence[str]:
     timed = [(ring.starts_at_ms, place, ring.name) for place, ring in enumerate(rollout.rings)
              if ring.starts_at_ms is not None and ring.starts_at_ms <= at_ms]  # fmt: skip
     return [name for _, _, name in sorted(timed)]
+
+
+def recovery_of(recovery: Recovery | None, rollout: Rollout | None) -> str:
+    """Return what is known of devices coming back, in one sentence; empty while nothing is.
+
+    Rings are named that were declared: what devices call theirs may be anything.
+    """
+    if recovery is None:
+        return ""
+    declared = [ring.name for ring in rollout.rings] if rollout is not None else []
+    rings = []
+    for name in declared[:RINGS_MAX]:
+        rows = [row for row in recovery.rows if row.ring == name]
+        back, all_ = sum(row.recovered for row in rows), sum(row.recovered + row.silent + row.looping for row in rows)
+        rings += [f"{name} {back:,} of {all_:,} back"] if all_ else []
+    said = f"{recovery.recovered:,} recovered, {recovery.looping:,} still crashing, {recovery.silent:,} silent"
+    return said + (f" ({', '.join(rings)})" if rings else "")
 
 
 def modules_of(evidence: Evidence) -> dict[str, float]:

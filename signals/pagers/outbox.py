@@ -24,13 +24,23 @@ from ingest.events import UNREADABLE_ERRORS, encoder
 from ingest.log.interface import Entry, Log, Record, TopicPartition
 from ingest.metrics import Metrics
 from ingest.topics import Topics
-from signals.events import Switch, SwitchState
 from signals.killswitch.signing import PublicKeys, SwitchError
 from signals.killswitch.verify import open_event, parse_envelope
 from signals.pagers import incident as incidents
 from signals.pagers.blind import OPERATOR, blind_case
-from signals.pagers.case import Rules, blind, essence, is_open, level_of, settled, with_change, with_level
-from signals.pagers.content import page_of, page_of_ring, ring_at, started_rings, with_evidence
+from signals.pagers.case import (
+    Rules,
+    blind,
+    ended_by,
+    essence,
+    is_open,
+    level_of,
+    settled,
+    with_change,
+    with_level,
+    with_verdict,
+)
+from signals.pagers.content import page_of, page_of_ring, started_rings
 from signals.pagers.orders import Desk
 from signals.pagers.records import (
     PageAttempt,
@@ -221,7 +231,8 @@ class Outbox:
             self._put(case)
             return
         case = replace(case, level=level, blind=blind(switch, level))
-        page = page_of(switch, level, self._declared.find(switch.rollout), _event_ms(switch))
+        at_ms = switch.watermark_ms or switch.decided_ms
+        page = page_of(switch, level, self._declared.find(switch.rollout), at_ms)
         if switch.decided_ms < self._began_ms - STALE_MS:
             # Decided long before anybody was to be paged from here: it is followed, so that its end is no news either.
             self._put(replace(case, closed=case.number) if level is not Level.NONE else case)
@@ -229,7 +240,7 @@ class Outbox:
         at_once = switch.cause != "detector"
         self._put(
             with_level(
-                case, page, switch.evidence, self._rules(), now_ms, at_once=at_once, resolved_by=_ended_by(switch)
+                case, page, switch.evidence, self._rules(), now_ms, at_once=at_once, resolved_by=ended_by(switch)
             )
         )
         self._count_blind(now_ms)
@@ -246,10 +257,7 @@ class Outbox:
         if page is None:
             return
         declared = self._declared.find(case.rollout)
-        page = replace(with_evidence(page, verdict.evidence), ring=ring_at(declared, verdict.at_ms) or page.ring)
-        self._put(
-            with_level(case, page, verdict.evidence, self._rules(), self._clock.now_ms(), at_once=False, resolved_by="")
-        )
+        self._put(with_verdict(case, page, verdict, declared, self._rules(), self._clock.now_ms()))
 
     def _told_rings(self, case: PageCase | None, verdict: Verdict) -> PageCase | None:
         """Tell routes that ask for it which rings have started; returns the case as it is then."""
@@ -387,13 +395,3 @@ class Outbox:
             offset = offsets.get(f"{word}/{source.partition}")
             if offset is not None:
                 self._next[source] = max(offset, self._next.get(source, 0))
-
-
-def _event_ms(switch: Switch) -> int:
-    return switch.watermark_ms or switch.decided_ms
-
-
-def _ended_by(switch: Switch) -> str:
-    if switch.cause == "person":
-        return "released" if switch.state is SwitchState.RELEASED else "person"
-    return "expired" if switch.cause == "timer" else "recovered"

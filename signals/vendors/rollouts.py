@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from detectors.recovery import Recovery
 from detectors.verdict import Evidence
 from signals.delivery.joined import Facts
 from signals.delivery.views import Views
@@ -17,7 +18,7 @@ from signals.events import Switch
 from signals.pagers.content import started_rings
 from signals.vendors.anonymity import Terms, step_of
 from signals.vendors.owning import Owning
-from signals.vendors.words import VendorEvidence, VendorRollout
+from signals.vendors.words import VendorEvidence, VendorRecovery, VendorRollout
 
 ROLLOUTS_MAX: Final = 200
 _LOOKED_AT_MAX: Final = 50_000
@@ -64,6 +65,7 @@ def rollout_of(facts: Facts, terms: Terms, now_ms: int) -> VendorRollout:
         reason=verdict.reason.value,
         at_ms=verdict.at_ms,
         evidence=evidence_of(verdict.evidence, terms),
+        recovery=recovery_of(verdict.recovery, terms),
     )
 
 
@@ -90,6 +92,20 @@ def evidence_of(evidence: Evidence, terms: Terms) -> VendorEvidence | None:
         log10_evidence=math.floor(evidence.log10_evidence),
         log10_needed_to_kill=evidence.log10_needed_to_kill,
     )
+
+
+def recovery_of(recovery: Recovery | None, terms: Terms) -> VendorRecovery | None:
+    """Return who comes back, in steps; None where nothing of it may be told."""
+    if recovery is None:
+        return None
+    told = []
+    for name in ("silent", "looping", "recovered"):
+        tenants = {row.tenant for row in recovery.rows if getattr(row, name)}
+        told.append(step_of(getattr(recovery, name), terms) if len(tenants) >= terms.tenants else None)
+    silent, looping, recovered = told
+    if (silent, looping, recovered) == (None, None, None):
+        return None
+    return VendorRecovery(silent_at_least=silent, looping_at_least=looping, recovered_at_least=recovered)
 
 
 def _evidences(facts: Facts) -> list[Evidence]:

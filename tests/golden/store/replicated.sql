@@ -374,3 +374,24 @@ ENGINE = ReplicatedReplacingMergeTree
 ORDER BY (rollout, partition, log_offset)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
+CREATE TABLE IF NOT EXISTS recoveries ON CLUSTER `main`
+(
+    rollout String,
+    minute DateTime('UTC') COMMENT 'of event time',
+    vendor LowCardinality(String),
+    product LowCardinality(String),
+    version LowCardinality(String),
+    silent UInt64 COMMENT 'devices not heard from when they should have been',
+    looping UInt64 COMMENT 'crashed, and not quiet since',
+    recovered UInt64 COMMENT 'crashed, heard from since, and quiet',
+    parts Array(Tuple(ring String, tenant String, silent UInt64, looping UInt64, recovered UInt64))
+        COMMENT 'by ring and tenant (# and a hash; empty for a ring''s smaller tenants together)',
+    partition UInt32,
+    log_offset UInt64,
+    logged_at DateTime64(3, 'UTC'),
+    stored_at DateTime('UTC') DEFAULT now()
+)
+ENGINE = ReplicatedReplacingMergeTree(log_offset)
+ORDER BY (rollout, minute, partition)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+

@@ -35,7 +35,16 @@ from ingest.events import (
 from ingest.gateway.parse import ParseLimits, parse
 from ingest.outcome import Outcome
 from ingest.rollouts import Bound, Push, Ring, Rollout, RolloutDeclaration, rollout_decoder, rollout_id
-from ingest.windows import AtRisk, CohortWindow, FirstCrash, HeardMinute, MarginRisk, Step, step_decoder
+from ingest.windows import (
+    AtRisk,
+    CohortWindow,
+    FirstCrash,
+    HeardMinute,
+    MarginRisk,
+    Recovering,
+    Step,
+    step_decoder,
+)
 from support.gateway_rig import ACME
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "v1"
@@ -170,6 +179,7 @@ STEPS = {
                     MarginRisk("model=other", 4, 20, 8000),
                 ],
                 owners=[(4, 99), (7, 0)],
+                recovery=[Recovering("broad", 99, 7, 1, 30), Recovering("broad", 0, 2, 0, 0)],
             )
         ],
     ),
@@ -204,6 +214,7 @@ def test_a_step_from_before_margins_and_rivals_is_read() -> None:
         crashes=[FirstCrash(AT_MS + 30, cell, 4, 1, 99, "csagent.sys!0x50", True, "bsod")],
         margins=[],
         owners=[],
+        recovery=[],
     )
     read = step_decoder.decode((GOLDEN / "before" / "step.json").read_bytes())
     assert read == msgspec.structs.replace(STEPS["step"], windows=[window])

@@ -32,6 +32,8 @@ VALUES = {
     "product": "Content", "from": "2024-07-19 00:00:00", "to": "2024-07-20 00:00:00", "rollout": "r-1", "limit": "10",
     "vendor": "CrowdStrike",
     "module": "",
+    "since": "2024-07-05 00:00:00",
+    "before": "2024-07-20 02:00:00",
     "young_from": "2024-07-05 00:00:00",
     "parts": "1",
     "part": "0",

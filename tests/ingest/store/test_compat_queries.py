@@ -66,7 +66,9 @@ def test_parts_add_up_to_the_whole(name: str, filled: tuple[ChdbStore, CompatFle
         for part in range(parts):
             for row in ask(store, name, 0, 20, parts=parts, part=part):
                 numbers = sums.setdefault(tuple(map(str, row[:words])), [0.0] * 3)
-                sums[tuple(map(str, row[:words]))] = [a + float(b) for a, b in zip(numbers, row[words:ends], strict=True)]
+                sums[tuple(map(str, row[:words]))] = [
+                    a + float(b) for a, b in zip(numbers, row[words:ends], strict=True)
+                ]
         return {key: [round(number, 6) for number in numbers] for key, numbers in sums.items()}
 
     assert summed(7) == summed(1)
