@@ -192,6 +192,8 @@ class Lease(msgspec.Struct, kw_only=True):
         heard_share: of the devices exposed, which part was heard from lately; null where nobody is exposed yet.
         stops: parts of the rollout that are stopped meanwhile: the lease is not for them.
         drill: the rollout is a drill, which nobody pushes.
+        rings: that the rollout declares, in order, so that a client can tell a ring that there is not; null where they
+            are not known.
     """
 
     schema: int = 1
@@ -206,6 +208,7 @@ class Lease(msgspec.Struct, kw_only=True):
     heard_share: float | None = None
     stops: list[ScopedStop] = []
     drill: bool = False
+    rings: list[str] | None = None
 
 
 class LeaseEvent(msgspec.Struct, kw_only=True):

@@ -16,7 +16,7 @@ with KillSwitchClient("http://cordon:8401", keys, token=token, rollout=rollout, 
 
 from signals.client.aio import AsyncKillSwitchClient
 from signals.client.client import KillSwitchClient
-from signals.client.errors import ClientError, RefusedError, StateError, UnknownRolloutError
+from signals.client.errors import ClientError, RefusedError, StateError, UnknownPartError, UnknownRolloutError
 from signals.events import Lease, Switch
 from signals.killswitch.effective import Effective
 from signals.killswitch.signing import PublicKeys, SwitchError
@@ -32,5 +32,6 @@ __all__ = [
     "StateError",
     "Switch",
     "SwitchError",
+    "UnknownPartError",
     "UnknownRolloutError",
 ]

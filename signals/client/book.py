@@ -7,12 +7,13 @@ once an event could not be believed, nothing proceeds until the stream is sound 
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from detectors.scope import Scope
 from detectors.verdict import DecisionWord
-from signals.client.errors import UnknownRolloutError
+from ingest.events import os_build_ok
+from signals.client.errors import UnknownPartError, UnknownRolloutError
 from signals.killswitch.effective import Effective, EffectiveReason, effective, standing_stops
 from signals.killswitch.signing import SwitchError
 from signals.killswitch.verify import Chain, LeaseDigestError, LeaseError, VerifiedEvent, VerifiedLease
@@ -107,6 +108,7 @@ class Book:
 
         Raises:
             UnknownRolloutError: nothing of it has come.
+            UnknownPartError: the target can't be a part of it. A kill that binds whatever the target is comes first.
         """
         known = self._known.get(rollout)
         if known is None:
@@ -118,6 +120,8 @@ class Book:
         if lease is not None and monotonic >= known.lease_ends:
             now_ms = max(now_ms, lease.expires_ms)
         said = effective(switch, lease, target, now_ms)
+        if not said.killed:
+            _require_part(rollout, target, lease.rings if lease is not None else None)
         if self.doubt is not None and said.proceed:
             return Effective(DecisionWord.HOLD, EffectiveReason.NOT_BELIEVED, str(self.doubt))
         return said
@@ -158,3 +162,11 @@ class Book:
         with self._changed:
             self._changes += 1
             self._changed.notify_all()
+
+
+def _require_part(rollout: str, target: Scope, rings: Sequence[str] | None) -> None:
+    if target.os_build and not os_build_ok(target.os_build):
+        raise UnknownPartError(f"os_build {target.os_build!r}: write a build and optional revision, such as 22631.3880")
+    if target.ring and rings is not None and target.ring not in rings:
+        declared = f"it declares {', '.join(rings)}" if rings else "it declares no rings, so leave ring out"
+        raise UnknownPartError(f"rollout {rollout} has no ring {target.ring!r}: {declared}")

@@ -204,6 +204,7 @@ class KillSwitchClient:
 
         Raises:
             UnknownRolloutError: nothing of that rollout has come.
+            UnknownPartError: it declares no such ring, as far as the latest lease tells, or `os_build` is no build.
             ClientError: `follow` has ended for good.
         """
         if self._failure is not None:

@@ -13,5 +13,9 @@ class UnknownRolloutError(ClientError):
     """Neither an event nor a lease of that rollout has come: it is never answered for by a default."""
 
 
+class UnknownPartError(ClientError):
+    """The rollout declares no such ring, or the OS build is none: a typo is no part that nothing stops."""
+
+
 class StateError(ClientError):
     """The state on disk can't be used; the message says why and what to do."""

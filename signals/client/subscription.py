@@ -204,6 +204,7 @@ class Subscription:
 
         Raises:
             UnknownRolloutError: nothing of it has come.
+            UnknownPartError: the target can't be a part of it.
         """
         return self.book.decision(rollout, target, self._clock.now_ms(), self._monotonic())
 

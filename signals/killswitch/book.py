@@ -50,6 +50,14 @@ class RolloutBook:
         known = self._rollouts.get(rollout)
         return known.names if known else self._declared.find(rollout)
 
+    def rings(self, rollout: str, now_ms: int) -> list[str] | None:
+        """Return the rings that a rollout declares, at most a second old, or None if it is not declared.
+
+        Raises:
+            LogUnavailableError: the log can't be read.
+        """
+        return self._declared.rings(rollout, now_ms)
+
     def moved(self, switch: Switch, digest: str) -> None:
         """Take an event."""
         standing = standing_after(switch, digest)

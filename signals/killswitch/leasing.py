@@ -4,18 +4,18 @@ Between the stage and `lease.py`, so that the stage has four calls and no more. 
 same step in which it was found due, behind every event of that step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from detectors.verdict import Verdict, verdict_decoder
 from ingest.clock import Clock
 from ingest.events import UNREADABLE_ERRORS, encoder
-from ingest.log.interface import Entry, Log, TopicPartition
+from ingest.log.interface import Entry, Log, LogUnavailableError, OffsetGoneError, TopicPartition
 from ingest.metrics import Metrics
 from ingest.settings import Settings
 from ingest.sight import SightSource
 from ingest.topics import LIVE_LANE, Topics
-from signals.events import Switch
+from signals.events import Lease, Switch
 from signals.killswitch.catchup import CatchUp
 from signals.killswitch.event import lease_event
 from signals.killswitch.lease import LeaseBook, LeaseTerms
@@ -59,6 +59,7 @@ class Leasing:
         clock: Clock,
         metrics: Metrics,
         granting: Granting,
+        rings: Callable[[str, int], list[str] | None],
     ) -> None:
         """Begin with nothing granted.
 
@@ -72,8 +73,9 @@ class Leasing:
             clock: the wall clock.
             metrics: see `LeaseBook`.
             granting: on what terms, and whom to ask whether Cordon sees.
+            rings: gives the rings that a rollout declares, by the wall clock; None where they are not known.
         """
-        self._log, self._signer = log, signer
+        self._log, self._signer, self._clock, self._rings = log, signer, clock, rings
         self._verdicts = TopicPartition(topics.name("verdicts"), partition)
         self._topic = TopicPartition(topics.name("leases"), partition)
         self._book = LeaseBook(topics.lane, granting.terms, granting.sight, clock, metrics)
@@ -106,9 +108,17 @@ class Leasing:
         entries = [
             Entry(*self._topic, lease.rollout.encode(), encoder.encode(self._signer.sign(encoder.encode(event))))
             for lease in self._book.due(self._catchup.fresh())
-            for event in (lease_event(lease),)
+            for event in (lease_event(self._with_rings(lease)),)
         ]
         return entries + [Entry(*self._topic, rollout.encode(), None) for rollout in self._book.forgotten()]
+
+    def _with_rings(self, lease: Lease) -> Lease:
+        try:
+            lease.rings = self._rings(lease.rollout, self._clock.now_ms())
+        except (LogUnavailableError, OffsetGoneError):
+            # Whoever steps the stage meets the same and says so; a lease without rings is a lease.
+            lease.rings = None
+        return lease
 
     def _recall(self, value: bytes) -> None:
         try:

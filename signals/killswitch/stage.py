@@ -104,7 +104,9 @@ class SignalsStage:
         self._key_changes = key_changes
         self._leasing: Leasing | None = None
         if granting is not None:
-            self._leasing = Leasing(log, topics, partition, self._place, self.inputs, signer, clock, metrics, granting)
+            self._leasing = Leasing(
+                log, topics, partition, self._place, self.inputs, signer, clock, metrics, granting, self._book.rings
+            )
         self._out: list[Entry] = []
         self._place_at_ms = 0
 

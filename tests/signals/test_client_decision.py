@@ -373,6 +373,7 @@ def test_the_lines_of_the_readme_run_and_are_fewer_than_ten(rig: LeaseStream, tm
     lines = lines.replace("cordon-keys.json", str(keys)).replace("rollout.state", str(tmp_path / "rollout.state"))
     # The reader of the README has a clock of now; this listener's stands in 2024.
     lines = lines.replace("rollout=rollout,", "rollout=rollout, clock=clock,")
+    rig.declare(ROLLOUT, "canary", "early", "broad")
     rig.proceed()
     exec(compile(lines, "README", "exec"), given | {"clock": rig.clock})
     assert pushed == ["canary", "early", "broad"]

@@ -107,6 +107,7 @@ def a_lease() -> Lease:
         watermark_ms=START_MS - 250,
         heard_share=0.875,
         stops=[ScopedStop(scope=Scope(ring="canary"), state=SwitchState.HELD, number=2)],
+        rings=["canary", "broad"],
     )
 
 

@@ -13,7 +13,7 @@ from ingest.log.memory import MemoryLog
 from ingest.log.owner import Owner
 from ingest.log.specs import topic_specs
 from ingest.metrics import Metrics
-from ingest.rollouts import Bound, Rollout
+from ingest.rollouts import Bound, Ring, Rollout
 from ingest.topics import Topics
 from signals.events import Action, AuditEntry, Command, SwitchPlace, audit_decoder, place_decoder
 from signals.killswitch.leasing import Granting
@@ -122,7 +122,7 @@ class SwitchRig:
 
     restart = start
 
-    def declare(self, rollout: str = ROLLOUT) -> None:
+    def declare(self, rollout: str = ROLLOUT, *rings: str) -> None:
         declared = Rollout(
             rollout=rollout,
             vendor="crowdstrike",
@@ -131,6 +131,7 @@ class SwitchRig:
             version="291",
             origin_ms=START_MS,
             bound=Bound.DECLARED,
+            rings=[Ring(name=ring, starts_at_ms=START_MS) for ring in rings],
         )
         self.log.append([Entry(*self.source("rollouts"), rollout.encode(), encoder.encode(declared))])
 
