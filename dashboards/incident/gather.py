@@ -7,14 +7,27 @@ shown says so; the time that is looked at is chosen by the data alone.
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
+import msgspec
+
 from dashboards.incident.decisions import Decision, believed, judged
 from dashboards.incident.material import Material, Trail
-from dashboards.incident.rows import EnvelopeRow, PageRow, Point, Reach, Reason, Record, SignatureRow
+from dashboards.incident.rows import (
+    EnvelopeRow,
+    PageRow,
+    Point,
+    Reach,
+    Reason,
+    Record,
+    RecoveryPart,
+    RecoveryPoint,
+    SignatureRow,
+)
 from dashboards.incident.source import IncidentError, Source
 from detectors.policy import Policies, Policy
 from detectors.verdict import Verdict, verdict_decoder
 from ingest.events import UNREADABLE_ERRORS
 from ingest.rollouts import Rollout, rollout_decoder
+from ingest.tenancy import tenant_hash
 from signals.events import AuditEntry, Switch, audit_decoder
 from signals.killswitch.audit_check import verify_chain
 from signals.killswitch.signing import PublicKeys
@@ -25,6 +38,7 @@ NAMES_MAX: Final = 40
 SIGNATURES_MAX: Final = 20
 POINTS_MAX: Final = 600
 ENTRIES_MAX: Final = 500
+PARTS_MAX: Final = 40
 _HOUR_MS: Final = 3_600_000
 # The plots show at most a day before the first stop, and the hour behind the last decision.
 _BEFORE_MS: Final = 24 * _HOUR_MS
@@ -55,6 +69,7 @@ def gathered(source: Source, rollout: str, lane: str, keys: PublicKeys, policies
     latest = _latest(source, rollout, end_ms)
     pages = source.rows("pages", PageRow, rollout=rollout, limit=PAGES_MAX + 1)
     found = source.rows("signatures", SignatureRow, **update, from_ms=declared.origin_ms, limit=SIGNATURES_MAX + 1)
+    parts = source.rows("recovery_parts", RecoveryPart, rollout=rollout, to_ms=end_ms, limit=PARTS_MAX + 1)
     reach = source.rows("reach", Reach, **update, limit=NAMES_MAX + 1)
     return Material(
         lane=lane,
@@ -67,6 +82,8 @@ def gathered(source: Source, rollout: str, lane: str, keys: PublicKeys, policies
         end_ms=end_ms,
         reach=_reach(reach, cut),
         signatures=_bounded(found, SIGNATURES_MAX, "signatures", cut),
+        recovery=_recovery(source, rollout, begin_ms, end_ms),
+        recovery_parts=_named(_bounded(parts, PARTS_MAX, "rings and tenants with devices that come back", cut), reach),
         pages=_bounded(pages, PAGES_MAX, "deliveries to pagers", cut),
         trail=_trail(source, rollout, decisions, cut),
         policy=_policy(policies, decisions, latest),
@@ -110,9 +127,25 @@ def _span(rollout: Rollout, switches: list[Switch], reasons: list[Reason]) -> tu
 
 
 def _points(source: Source, rollout: str, begin_ms: int, end_ms: int) -> list[Point]:
-    step = max(1, -(-(end_ms - begin_ms) // POINTS_MAX))
+    step = _step_ms(begin_ms, end_ms)
     found = source.rows("verdict_points", Point, rollout=rollout, from_ms=begin_ms, to_ms=end_ms, step_ms=step)
     return sorted(found, key=lambda point: point.at_ms)
+
+
+def _step_ms(begin_ms: int, end_ms: int) -> int:
+    return max(1, -(-(end_ms - begin_ms) // POINTS_MAX))
+
+
+def _recovery(source: Source, rollout: str, begin_ms: int, end_ms: int) -> list[RecoveryPoint]:
+    step = _step_ms(begin_ms, end_ms)
+    found = source.rows("recovery_points", RecoveryPoint, rollout=rollout, from_ms=begin_ms, to_ms=end_ms, step_ms=step)
+    return sorted(found, key=lambda point: point.at_ms)
+
+
+def _named(parts: list[RecoveryPart], reach: list[Reach]) -> list[RecoveryPart]:
+    """Put the names of tenants in the place of their hashes, as far as reports have told them."""
+    names = {f"#{tenant_hash(one.name):x}": one.name for one in reach if one.dimension == "tenant"}
+    return [msgspec.structs.replace(part, tenant=names.get(part.tenant, part.tenant)) for part in parts]
 
 
 def _reach(rows: list[Reach], cut: list[str]) -> list[Reach]:

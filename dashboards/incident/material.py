@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from dashboards.incident.decisions import Decision, believed
-from dashboards.incident.rows import PageRow, Point, Reach, Reason, SignatureRow
+from dashboards.incident.rows import PageRow, Point, Reach, Reason, RecoveryPart, RecoveryPoint, SignatureRow
 from detectors.policy import Policy
 from detectors.verdict import DecisionWord, Evidence, Verdict
 from ingest.rollouts import Rollout
@@ -45,6 +45,8 @@ class Material:
         end_ms: where they end.
         reach: whom the update reached.
         signatures: crashes with the update on disk, by signature.
+        recovery: devices silent, looping and recovered over the report's time, ascending.
+        recovery_parts: the last of it by ring and tenant, tenants by name where reports have told it.
         pages: what was sent to pagers.
         trail: None where the audit trail was not asked for.
         policy: the policy that decided, where whoever writes the report has it.
@@ -62,6 +64,8 @@ class Material:
     end_ms: int
     reach: list[Reach]
     signatures: list[SignatureRow]
+    recovery: list[RecoveryPoint]
+    recovery_parts: list[RecoveryPart]
     pages: list[PageRow]
     trail: Trail | None
     policy: Policy | None

@@ -1,4 +1,4 @@
-"""The three plots of a report: evidence against thresholds, crashes of both arms, devices exposed and silent.
+"""The plots of a report: evidence against thresholds, crashes of both arms, devices exposed and silent, recovery.
 
 From `material` to SVG, by `dashboards.svg`. Invariant: each plot's title says what is to be seen, from the numbers, for
 whoever does not see it.
@@ -6,14 +6,15 @@ whoever does not see it.
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 from dashboards.incident.material import Material
-from dashboards.incident.rows import Point
+from dashboards.incident.rows import Point, RecoveryPoint
 from dashboards.incident.words import clock, count, plain, power
 from dashboards.svg import Axis, Line, Rule, line_chart
 
 _RULES_MAX: Final = 8
+_Timed = TypeVar("_Timed", Point, RecoveryPoint)
 _STEPS: Final = (1, 2, 5, 10, 20, 50)
 _SECONDS: Final = (10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _TICKS_MOST: Final = 8
@@ -25,7 +26,8 @@ def plots(material: Material) -> list[tuple[str, str]]:
     """Return (name, SVG) of each plot; none where there was no verdict."""
     if not material.points:
         return []
-    return [("evidence", evidence(material)), ("crashes", crashes(material)), ("devices", devices(material))]
+    drawn = [("evidence", evidence(material)), ("crashes", crashes(material)), ("devices", devices(material))]
+    return drawn + ([("recovery", recovery(material))] if material.recovery else [])
 
 
 def evidence(material: Material) -> str:
@@ -100,7 +102,27 @@ def devices(material: Material) -> str:
     )
 
 
-def _steps(points: Iterable[Point], value: Callable[[Point], float]) -> list[tuple[float, float]]:
+def recovery(material: Material) -> str:
+    """Draw how devices come back."""
+    points, last = material.recovery, material.recovery[-1]
+    high = max(1, *(max(one.silent, one.looping, one.recovered) for one in points)) * 1.25
+    return line_chart(
+        f"{count(last.recovered, 'device')} recovered, {last.looping:,} looping, {last.silent:,} silent",
+        f"Devices of the rollout over event time: at the end {last.recovered:,} had recovered, {last.looping:,} had "
+        f"crashed and were not quiet since, {last.silent:,} were not heard from when they should have been.",
+        _time_axis(material),
+        _axis("devices", high),
+        [
+            Line("looping", _steps(points, lambda one: one.looping), "b"),
+            Line("silent", _steps(points, lambda one: one.silent), "a", dashed=True),
+            Line("recovered", _steps(points, lambda one: one.recovered), "c", dotted=True),
+        ],
+        _rules(material, high),
+        part="recovery",
+    )
+
+
+def _steps(points: Iterable[_Timed], value: Callable[[_Timed], float]) -> list[tuple[float, float]]:
     """Go on level until a value changes: nothing is known between two verdicts."""
     line: list[tuple[float, float]] = []
     for point in points:

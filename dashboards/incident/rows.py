@@ -79,6 +79,28 @@ class PageRow(msgspec.Struct, frozen=True, kw_only=True):
     headline: str
 
 
+class RecoveryPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Devices of the rollout at one minute of event time.
+
+    Attributes:
+        silent: not heard from when they should have been.
+        looping: crashed, and not quiet since.
+        recovered: crashed, heard from since, and quiet.
+    """
+
+    at_ms: int
+    silent: int
+    looping: int
+    recovered: int
+
+
+class RecoveryPart(RecoveryPoint, frozen=True, kw_only=True):
+    """The same of one ring and tenant; the tenant is `#` and its hash, empty for a ring's smaller ones together."""
+
+    ring: str
+    tenant: str
+
+
 class EnvelopeRow(msgspec.Struct, frozen=True, kw_only=True):
     """A kill-switch event with its signature, as it lay in the log."""
 

@@ -109,6 +109,10 @@ def _now(material: Material) -> str:
     said = f"The switch stands {state}{by}, since event {last.number}"
     if last.decision == "kill":
         said += "; only a person releases it"
+    if material.recovery:
+        back = material.recovery[-1]
+        said += f". Of its devices {back.recovered:,} have recovered, {back.looping:,} still crash, "
+        said += f"{back.silent:,} are silent"
     forged = sum(not one.believed for one in material.decisions)
     return said + (f". {count(forged, 'stored decision')} NOT BELIEVED, see Decisions." if forged else ".")
 
@@ -141,9 +145,8 @@ def unseen(material: Material) -> list[str]:
         said.append("Stacks of some signatures: their crashes carried none, or raw crashes are no longer kept.")
     if material.rollout.bound == "none":
         said.append("Who was offered the update: nobody declared it, and only `installed` was ever seen.")
-    said.append(
-        "Devices that came back: a crash report says that a device came up once; whether it stayed up is not counted."
-    )
+    if not material.recovery:
+        said.append("Devices that came back: nothing is stored of it.")
     said.append(
         "Crashes that never reached Cordon. Devices by ring, OS build and tenant are what they told of themselves."
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from dashboards.incident.material import Material
 from dashboards.incident.rows import PageRow
-from dashboards.incident.words import power, span
+from dashboards.incident.words import count, power, span
 from signals.events import Switch, SwitchState
 
 MARKS = {
@@ -47,7 +47,7 @@ class Moment:
 
 def time_line(material: Material) -> list[Moment]:
     """Return every moment that is known, in order."""
-    found = [*_rings(material), *_crash(material), *map(_move, material.switches)]
+    found = [*_rings(material), *_crash(material), *map(_move, material.switches), *_recovery(material)]
     found += [_page(one, material.switches) for one in _told(material.pages)]
     return sorted(found, key=lambda moment: moment.order)
 
@@ -79,6 +79,19 @@ def _crash(material: Material) -> list[Moment]:
     if at_ms is None:
         return []
     return [Moment((at_ms, 2), at_ms, 0, "✕", "first crash", "of a device that had the update, as it was reported")]
+
+
+def _recovery(material: Material) -> list[Moment]:
+    """Return when the first devices were back, and how it stood at the end."""
+    back = [one for one in material.recovery if one.recovered]
+    if not back:
+        return []
+    first, last = back[0], material.recovery[-1]
+    found = [Moment((first.at_ms, 3), first.at_ms, 0, "↑", "devices come back", count(first.recovered, "device"))]
+    if last.at_ms > first.at_ms:
+        said = f"{last.recovered:,} recovered, {last.looping:,} looping, {last.silent:,} silent"
+        found.append(Moment((last.at_ms, 20_000_000), last.at_ms, 0, "↑", "recovery at the end", said))
+    return found
 
 
 def _move(switch: Switch) -> Moment:

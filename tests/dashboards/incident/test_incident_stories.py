@@ -105,8 +105,27 @@ def test_what_was_not_seen_is_said() -> None:
         {"verdict": "no_data", "reason": "no_telemetry", "verdicts": 3, "first_ms": 1, "last_ms": 2, "said": "blind"}
     )
     text = " ".join(unseen(material(said)))
-    for words in ("that reported no crash", "no_telemetry: 3 verdicts", "only its digest is known", "came back"):
+    for words in ("that reported no crash", "no_telemetry: 3 verdicts", "only its digest is known"):
         assert words in text
+    assert "Devices that came back" not in text
+    assert any("Devices that came back" in one for one in unseen(material(said | {"recovery_points": []})))
+
+
+def test_recovery_is_told_from_the_first_device_that_is_back() -> None:
+    said = answers()
+    for row in said["recovery_points"][:3]:
+        row["recovered"], row["looping"] = 7, 2
+    said["recovery_points"][2]["recovered"] = 1
+    made = material(said)
+    told = [(one.what, one.more) for one in time_line(made) if one.mark == "↑"]
+    assert told == [("devices come back", "1 device"), ("recovery at the end", "7 recovered, 2 looping, 0 silent")]
+    assert "7 have recovered, 2 still crash, 0 are silent" in dict(summary(made))["Now"]
+    assert "7 devices recovered, 2 looping, 0 silent" in dict(plots(made))["recovery"]
+
+
+def test_tenants_that_come_back_are_named_where_reports_have_told_their_names() -> None:
+    names = {one.name for one in material().reach if one.dimension == "tenant"}
+    assert {one.tenant for one in material().recovery_parts} <= names
 
 
 def test_more_than_is_shown_is_said() -> None:

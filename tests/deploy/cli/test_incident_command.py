@@ -95,6 +95,15 @@ def test_the_guilty_signature_has_its_stack_and_is_on_no_device_without_the_upda
     assert guilty.devices == pytest.approx(material.everybody.crashed, abs=3)
 
 
+def test_who_comes_back_is_of_those_who_crashed(material: Material) -> None:
+    last, parts = material.recovery[-1], material.recovery_parts
+    assert sum(one.looping for one in parts) == last.looping
+    assert sum(one.recovered for one in parts) == last.recovered
+    # A full minute behind what the store has, and a quarter of an hour too early for anybody to be called recovered.
+    assert 0.5 * material.everybody.crashed < last.looping <= 1.1 * material.everybody.crashed
+    assert (last.recovered, last.silent) == (0, 0)
+
+
 def test_pages_trail_and_policy_are_there(watched: Watched, material: Material) -> None:
     assert {one.owner for one in material.pages} == {"crowdstrike"}
     assert material.trail is not None
