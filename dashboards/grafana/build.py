@@ -15,10 +15,11 @@ from dashboards.grafana.boards.drivers import DRIVERS
 from dashboards.grafana.boards.fleet import FLEET
 from dashboards.grafana.boards.killswitch import KILLSWITCH
 from dashboards.grafana.boards.pipeline import PIPELINE
+from dashboards.grafana.boards.recovery import RECOVERY
 from dashboards.grafana.boards.rollout import ROLLOUT
 from dashboards.grafana.provision.resources import alerting_file
 
-BOARDS: tuple[Board, ...] = (FLEET, ROLLOUT, DRIVERS, KILLSWITCH, PIPELINE)
+BOARDS: tuple[Board, ...] = (FLEET, ROLLOUT, DRIVERS, KILLSWITCH, RECOVERY, PIPELINE)
 
 
 def written(board: Board) -> str:

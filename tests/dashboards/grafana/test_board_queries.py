@@ -147,6 +147,22 @@ def test_the_gate_says_of_each_cell_what_it_lacks(watched: Watched, view: View) 
     assert any(row["device_days_needed"] for row in rows)
 
 
+def test_recovery_adds_up_by_ring_and_tenant(watched: Watched, view: View) -> None:
+    (latest,) = asked(watched, view, "recovery/latest")
+    states = ("recovered", "looping", "silent")
+    parts = asked(watched, view, "recovery/parts")
+    for state in states:
+        assert sum(int(part[state]) for part in parts) == int(latest[state])
+    minutes = asked(watched, view, "recovery/over_time")
+    assert [int(minutes[-1][state]) for state in states] == [int(latest[state]) for state in states]
+    rings = [row for row in asked(watched, view, "recovery/by_ring") if row["time"] == minutes[-1]["time"]]
+    assert sum(int(row["away"]) for row in rings) == int(latest["looping"]) + int(latest["silent"])
+    # Nobody is back a few minutes after the push, and whoever crashed in a report is known to be away.
+    truth = watched.result
+    assert 0 < int(latest["looping"]) <= truth.lost
+    assert int(latest["recovered"]) == truth.recovered == 0
+
+
 def test_every_page_is_shown_with_its_answer(watched: Watched, view: View) -> None:
     rows = asked(watched, view, "killswitch/pages")
     assert {(row["owner"], row["channel"], row["answered"]) for row in rows} == {

@@ -15,7 +15,7 @@ from dashboards.grafana.build import BOARDS, folder, written
 from dashboards.grafana.provision.resources import alerting_file
 from ingest.metrics import METRICS
 
-UIDS = ["cordon-drivers", "cordon-fleet", "cordon-killswitch", "cordon-pipeline", "cordon-rollout"]
+UIDS = ["cordon-drivers", "cordon-fleet", "cordon-killswitch", "cordon-pipeline", "cordon-recovery", "cordon-rollout"]
 
 
 def committed(uid: str) -> dict[str, Any]:

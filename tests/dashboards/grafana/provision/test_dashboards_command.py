@@ -32,10 +32,10 @@ def run(grafana: FakeGrafana, token: Path, command: str, *more: str) -> Result:
 def test_apply_puts_everything_and_a_second_time_nothing(grafana: FakeGrafana, token: Path) -> None:
     first = run(grafana, token, "apply")
     assert first.exit_code == 0, first.output
-    assert "12 create, 0 update, 0 unchanged" in first.output
+    assert "13 create, 0 update, 0 unchanged" in first.output
     writes = list(grafana.writes)
     second = run(grafana, token, "apply")
-    assert "0 create, 0 update, 12 unchanged" in second.output
+    assert "0 create, 0 update, 13 unchanged" in second.output
     assert grafana.writes == writes
 
 
@@ -61,7 +61,7 @@ def test_the_rules_and_the_contact_point_are_updated_too(grafana: FakeGrafana, t
     grafana.held["/api/v1/provisioning/contact-points/cordon-contact"]["settings"]["url"] = "https://other.example"
     grafana.held["/api/folders/cordon"]["title"] = "Old"
     grafana.held["/api/datasources/uid/cordon-prometheus"]["url"] = "http://old:9090"
-    assert "0 create, 4 update, 8 unchanged" in run(grafana, token, "apply").output
+    assert "0 create, 4 update, 9 unchanged" in run(grafana, token, "apply").output
     assert run(grafana, token, "diff").exit_code == 0
 
 
