@@ -14,6 +14,7 @@ from ingest.events import encoder
 from ingest.log.embedded import EmbeddedLog
 from ingest.log.interface import Entry
 from ingest.log.specs import topic_specs
+from ingest.rollouts import Bound, Rollout
 from ingest.store.chdb import ChdbStore
 from ingest.store.interface import database_of
 from ingest.store.migrate import Migrator
@@ -39,12 +40,14 @@ def fill(data: Path) -> None:
     topics = Topics(LIVE_LANE, PARTITIONS)
     log = EmbeddedLog(data / "log", topic_specs(topics), WallClock())
     try:
-        log.append(
-            [
-                Entry(topics.name("verdicts"), 0, rollout_of(number).encode(), encoder.encode(_verdict(number, now_ms)))
-                for number in range(ROLLOUTS)
-            ]
-        )
+        for number in range(ROLLOUTS):
+            key, said = rollout_of(number).encode(), _verdict(number, now_ms)
+            log.append(
+                [
+                    Entry(topics.name("rollouts"), 0, key, encoder.encode(_closed(said))),
+                    Entry(topics.name("verdicts"), 0, key, encoder.encode(said)),
+                ]
+            )
     finally:
         log.close()
     store = ChdbStore(data / "store", database_of(LIVE_LANE))
@@ -54,6 +57,20 @@ def fill(data: Path) -> None:
             store.execute(statement)
     finally:
         store.close()
+
+
+def _closed(said: Verdict) -> Rollout:
+    """Return the rollout of a verdict, closed: detection leaves its verdict as it is, and people may still hold it."""
+    return Rollout(
+        rollout=said.rollout,
+        vendor=said.vendor,
+        product=said.product,
+        update_kind="driver",
+        version=said.version,
+        origin_ms=said.at_ms - HOURS * 3_600_000,
+        bound=Bound.DECLARED,
+        closed=True,
+    )
 
 
 def _verdict(number: int, at_ms: int) -> Verdict:

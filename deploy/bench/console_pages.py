@@ -20,6 +20,7 @@ ASKED, PAINTED, DECIDED = 40, 7, 30
 # An overview is made anew after two seconds at the latest: pages asked for at this pace find it new, old, and between.
 PACE_SECONDS = 0.25
 BOUND_MS, LIVE_BOUND_MS = 300, 1000
+LIVE_SECONDS_MAX = 30
 _PAGES = {"fleet": "/", "rollouts": "/rollouts", "rollout": f"/rollouts/{rollout_of(1)}", "health": "/health"}
 _PLOTS = ("crash_rate?hours=24", "check_ins?hours=24", "os_builds?hours=24", f"evidence?rollout={rollout_of(1)}")
 
@@ -101,6 +102,8 @@ def _live(client: httpx2.Client, cordon: Served) -> list[Figure]:
             f"/v1/rollouts/{rollout_of(number)}/hold", json={"reason": "bench"}, headers=headers
         ).raise_for_status()
         while told not in text:
+            if time.perf_counter() - began > LIVE_SECONDS_MAX:
+                raise TimeoutError(f"hold {number + 1} was not on the page in {LIVE_SECONDS_MAX} s")
             text += stream.read()
         taken.append(1000 * (time.perf_counter() - began))
         text = b""
