@@ -43,6 +43,11 @@ class RecoveryTally:
 
     def add(self, rows: Rows) -> None:
         """Count some devices' rows, shape (n,)."""
+        # Most were heard lately and never crashed: the dearer look at their updates is spared.
+        told = (rows["crashed"] >= self._origin_s) | (rows["heard"] <= self._now_s - self._overdue_s)
+        if not told.any():
+            return
+        rows = rows[told]
         on = rows["update"] == self._update
         here = on.any(axis=1)
         of = here | (rows["base"] == self._update).any(axis=1)
@@ -55,9 +60,9 @@ class RecoveryTally:
         hit = crashed >= since
         silent = (self._now_s - heard >= self._overdue_s) & (hit | (here & (heard + LATELY_S >= since)))
         recovered = hit & ~silent & (heard > crashed) & (self._now_s - crashed >= self._overdue_s)
-        told = np.flatnonzero(hit | silent)
-        state = np.where(silent, _SILENT, np.where(recovered, _RECOVERED, _LOOPING))[told]
-        where = (rows["ring"][told].astype(np.int64) << _TENANT_BITS) | rows["tenant"][told]
+        counted = np.flatnonzero(hit | silent)
+        state = np.where(silent, _SILENT, np.where(recovered, _RECOVERED, _LOOPING))[counted]
+        where = (rows["ring"][counted].astype(np.int64) << _TENANT_BITS) | rows["tenant"][counted]
         keys, counts = np.unique(where << 2 | state, return_counts=True)
         for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
             self._counts.setdefault(key >> 2, [0, 0, 0])[key & 3] += count
