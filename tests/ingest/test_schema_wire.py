@@ -30,7 +30,7 @@ from support.world import T0
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = REPOSITORY / "tests" / "golden" / "v1"
 # Parts of others, or of a form that is not ours to number.
-WITHOUT_SCHEMA = {"cloud_event", "envelope", "rollout_declaration", "switch"}
+WITHOUT_SCHEMA = {"cloud_event", "envelope", "lease_event", "rollout_declaration", "switch", "switch_of_part"}
 
 
 @pytest.fixture(scope="module")
