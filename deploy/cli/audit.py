@@ -33,8 +33,8 @@ from signals.killswitch.verify import VerifiedEvent, open_event, parse_envelope
 _PAGE = 500
 _url = click.option("--url", help="Ask a running Cordon's streams listener; otherwise the data folder is read.")
 _data = click.option(
-    "--data-dir", type=click.Path(path_type=Path), default=Path("cordon-data"), show_default=True,
-    help="Data folder of a Cordon that is not running, or a copy of it.",
+    "--data", "--data-dir", "data_dir", type=click.Path(path_type=Path), default=Path("cordon-data"), show_default=True,
+    envvar="CORDON_DATA_DIR", help="Data folder of a Cordon that is not running, or a copy of it.",
 )  # fmt: skip
 _lane = click.option(
     "--lane", default=LIVE_LANE, show_default=True, help="Lane whose trail is meant, in a data folder."
@@ -235,7 +235,7 @@ def _opened(url: str | None, data_dir: Path, lane: str, token_file: Path | None)
         return
     folder = data_dir / "log"
     if not folder.is_dir():
-        fail(f"{folder} holds no log: name a data folder with --data-dir, or a running Cordon with --url")
+        fail(f"{folder} holds no log: name a data folder with --data, or a running Cordon with --url")
     try:
         topics = Topics(lane)
         log = EmbeddedLog(folder, topic_specs(topics), WallClock())
@@ -244,7 +244,7 @@ def _opened(url: str | None, data_dir: Path, lane: str, token_file: Path | None)
         finally:
             log.close()
     except (LogError, ValueError) as error:
-        fail(f"NOT READ: {error}")
+        fail(f"NOT READ: {error}. Of a running Cordon the trail is read by --url and --token-file")
 
 
 def _keys(url: str | None, data_dir: Path, key_file: Path | None) -> PublicKeys:

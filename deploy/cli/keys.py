@@ -17,7 +17,10 @@ from signals.killswitch.signing import KeyFormatError, KeyTerm, PublicKeys
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"([0-9]{1,6})([smhd])")
-_data_dir = click.option("--data-dir", type=click.Path(path_type=Path), default=Path("cordon-data"), show_default=True)
+_data_dir = click.option(
+    "--data", "--data-dir", "data_dir", type=click.Path(path_type=Path), default=Path("cordon-data"), show_default=True,
+    envvar="CORDON_DATA_DIR", help="Data folder.",
+)  # fmt: skip
 _url = click.option("--url", help="Ask a running Cordon; otherwise the data folder is read.")
 
 

@@ -180,7 +180,7 @@ def _said(answer: httpx2.Response) -> dict[str, Any]:
     try:
         said: dict[str, Any] = answer.json()
     except json.JSONDecodeError as error:
-        fail(f"no answer that can be read from {answer.url}: {error}")
+        fail(f"no answer that can be read from {answer.url}: {error}. Is Cordon up there? --url names another")
     return said
 
 
@@ -189,4 +189,4 @@ def _send(method: str, url: str, body: dict[str, Any] | None, token: str | None)
     try:
         return httpx2.request(method, url, json=body, headers=headers, timeout=HTTP_SECONDS)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        fail(f"no answer that can be read from {url}: {error}")
+        fail(f"no answer that can be read from {url}: {error}. Is Cordon up there? --url names another")

@@ -65,7 +65,7 @@ def fetch_keys(url: str) -> PublicKeys:
         answer.raise_for_status()
         return PublicKeys.parse(answer.content)
     except (httpx2.HTTPError, httpx2.InvalidURL, KeyFormatError) as error:
-        fail(f"no keys from {url}: {error}")
+        fail(f"no keys from {url}: {error}. Is Cordon up there? --url names another")
 
 
 def event_line(switch: Switch) -> str:

@@ -10,7 +10,7 @@ from ingest.gateway.tenants import Role, TokenBook, TokenBookError
 
 @click.group()
 def token() -> None:
-    """Make and list tokens; only their hashes are stored."""
+    """Make tokens; only their hashes are stored, in tokens.toml."""
 
 
 @token.command()

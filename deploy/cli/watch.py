@@ -26,11 +26,17 @@ TICK_SECONDS = 0.1
 @click.option("--rollout", help="Only this rollout's events.")
 @click.option("--lane", default="live", show_default=True, help="The lane to believe.")
 @click.option("--from-start", is_flag=True, help="Begin with the first event ever.")
-@click.option("--drills", type=click.Choice(["none", "include", "only"]), default="none", show_default=True)
+@click.option(
+    "--drills", type=click.Choice(["none", "include", "only"]), default="none", show_default=True,
+    help="Whether events of drills are shown.",
+)  # fmt: skip
 @click.option("--state", type=click.Path(path_type=Path), help="File that keeps what is known over a restart.")
 @click.option("--count", type=click.IntRange(1), help="End after so many events.")
 @click.option("--json", "as_json", is_flag=True, help="Print each verified event's CloudEvent as a line of JSON.")
-@click.option("--exec", "command", help="Run this on each event, and when a lease runs out or comes back.")
+@click.option(
+    "--exec", "command",
+    help="Run this on each event, and when a lease runs out or comes back. No shell reads it: name a script.",
+)  # fmt: skip
 @click.option(
     "--exec-timeout", type=click.FloatRange(0.1, 3600), default=30.0, show_default=True,
     help="Seconds one run may take.",

@@ -187,7 +187,7 @@ def _ask(method: str, server: str, path: str, token_file: Path | None, body: dic
         answer = httpx2.request(method, url, json=body, headers=headers, timeout=_HTTP_SECONDS)
         said = answer.json()
     except (httpx2.HTTPError, httpx2.InvalidURL, json.JSONDecodeError) as error:
-        _fail(f"no answer that can be read from {url}: {error}")
+        _fail(f"no answer that can be read from {url}: {error}. Is Cordon up there? --url names another")
     if answer.status_code >= 300:
         _fail(f"refused ({answer.status_code} {said.get('reason')}): {said.get('detail')}")
     return said

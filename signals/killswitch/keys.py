@@ -87,12 +87,17 @@ class KeyFiles:
             The new key's id and term.
 
         Raises:
-            KeyRotationError: the overlap is too short, or a rotation is under way.
+            KeyRotationError: the overlap is too short, a rotation is under way, or there is no key that could end.
             KeyFormatError: the keys can't be read.
         """
         if overlap_seconds < OVERLAP_SECONDS_LEAST:
             raise KeyRotationError(
                 f"the overlap is at least {OVERLAP_SECONDS_LEAST} s: subscribers need the new key set"
+            )
+        if not self._private_paths():
+            # A typo in the folder's name must not make keys that nobody signs with.
+            raise KeyRotationError(
+                f"{self._folder} holds no key: name the data folder of a Cordon that was started once"
             )
         now_ms, signers, public = self._clock.now_ms(), self.signers(), self.public()
         ending = [signer.key_id for signer, term in signers if term.until_ms > now_ms]

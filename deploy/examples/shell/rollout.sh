@@ -5,7 +5,8 @@
 #
 # It asks the verdict endpoint before each part, and takes no answer, an error and a time-out for a hold. The answer is not
 # signed: use TLS where the way to Cordon is not your own, or the Python script beside this one. Ends with 0 when everything
-# was pushed, 3 when the rollout was killed (after ROLLBACK), 4 when PATIENCE ran out, 2 when it was called wrongly.
+# was pushed, 3 when the rollout was killed (after ROLLBACK), 4 when PATIENCE ran out, 2 when it was called wrongly: a ring
+# or rollout that there is not (400, 404), a token that may not ask (401, 403).
 set -u
 
 URL=${URL:-http://127.0.0.1:8401}
@@ -17,13 +18,14 @@ PATIENCE=${PATIENCE:-3600}
 : "${ROLLBACK:?the command that rolls back; it gets the ring}"
 [ $# -gt 0 ] || { echo "name the rings in their order" >&2; exit 2; }
 
-# Prints proceed, killed or hold. The answer says "proceed":true only while a lease holds and nothing stops this ring.
+# Prints proceed, killed, hold or wrong. The answer says "proceed":true only while a lease holds and nothing stops this ring.
 ask() {
-    said=$(curl --silent --fail --max-time 5 --get --data-urlencode "ring=$1" \
+    said=$(curl --silent --max-time 5 --get --data-urlencode "ring=$1" --write-out 'status=%{http_code}' \
         --header "authorization: Bearer $CORDON_TOKEN" "$URL/v1/rollouts/$ROLLOUT/verdict") || said=
     case $said in
-    *'"killed":true'*) echo killed ;;
-    *'"proceed":true'*) echo proceed ;;
+    *'"killed":true'*status=200) echo killed ;;
+    *'"proceed":true'*status=200) echo proceed ;;
+    *status=40[0134]) echo "$said" >&2 && echo wrong ;;
     *) echo hold ;;
     esac
 }
@@ -40,6 +42,10 @@ for ring in "$@"; do
             echo "killed, rolling back"
             $ROLLBACK "$ring"
             exit 3
+            ;;
+        wrong)
+            echo "this can't be asked, nothing more is pushed"
+            exit 2
             ;;
         hold)
             echo "no proceed within $PATIENCE s, nothing more is pushed"

@@ -47,6 +47,19 @@ def test_what_can_not_be_done_is_said(tmp_path: Path, arguments: tuple[str, ...]
     assert says in result.output
 
 
+@pytest.mark.parametrize("arguments", [("rotate",), ("retire", "abcdef"), ("list",), ("export",)])
+def test_a_typo_in_the_folder_makes_no_keys(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments, "--data", tmp_path / "typo")
+    assert (result.exit_code, "typo" in result.output) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_the_settings_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kid = KeyFiles(tmp_path).signer().key_id
+    monkeypatch.setenv("CORDON_DATA_DIR", str(tmp_path))
+    assert run("list").output.split()[0] == kid
+
+
 def test_the_only_key_that_signs_is_not_retired(tmp_path: Path) -> None:
     old = KeyFiles(tmp_path).signer().key_id
     result = run("retire", old, "--data-dir", tmp_path)

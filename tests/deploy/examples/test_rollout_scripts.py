@@ -40,12 +40,12 @@ class Script:
         note.write_text(f'#!/bin/sh\necho "$@" >> {self._notes}\n')
         note.chmod(0o755)
         (folder / "token").write_text(token)
-        self._kind, self._url, self._token, self._keys = kind, url, token, keys
+        self.kind, self._url, self._token, self._keys = kind, url, token, keys
         self._rollout, self._folder, self._note = rollout, folder, note
 
     def run(self, *rings: str, patience: int = 60) -> int:
         """Return the exit code."""
-        if self._kind == "shell":
+        if self.kind == "shell":
             environment = {
                 "URL": self._url, "CORDON_TOKEN": self._token, "ROLLOUT": self._rollout, "PARTS": "2",
                 "PATIENCE": str(patience), "PUSH": f"{self._note} push", "ROLLBACK": f"{self._note} rollback",
@@ -120,6 +120,20 @@ def test_a_hold_of_one_ring_lets_the_ring_before_it_through(
     ask(cordon, script[1], "hold", scope="ring=early")
     assert script[0].run("canary", "early", patience=2) == 4
     assert script[0].notes() == ["push canary 1", "push canary 2"]
+
+
+def test_a_ring_that_there_is_not_ends_it_at_once(script: tuple[Script, str], cordon: RunningEmbedded) -> None:
+    """A typo is an error: neither a push past a stop of the ring that was meant nor an hour of waiting."""
+    ask(cordon, script[1], "hold", scope="ring=canary")
+    assert script[0].run("canry") == {"python": 1, "shell": 2}[script[0].kind]
+    assert script[0].notes() == []
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_an_unknown_rollout_ends_it_at_once(cordon: RunningEmbedded, tmp_path: Path, kind: str) -> None:
+    token = cordon.token("rollout")
+    script = Script(kind, cordon.streams_url, token, cordon.public_key_path(), "r-1", tmp_path)
+    assert script.run("canary") == {"python": 1, "shell": 2}[kind]
 
 
 @pytest.mark.parametrize("kind", SCRIPTS)
