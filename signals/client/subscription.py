@@ -113,7 +113,7 @@ class Subscription:
         self.url = f"{wish.url.rstrip('/')}/v1/killswitch/stream"
         self._retry_seconds = 1.0
         self._failures = 0
-        self._dirty = False
+        self._dirty = self._doubted_event = False
         self._saved_at = -SAVE_SECONDS
 
     def query(self) -> dict[str, str]:
@@ -159,9 +159,14 @@ class Subscription:
                 found = self._lease(sent.data)
         except SwitchError as error:
             self.book.doubted(error)
+            self._doubted_event = self._doubted_event or sent.event == "killswitch"
             raise
-        if self.book.doubt is not None and (found is not None or sent.event == "killswitch"):
+        # The event that was not believed comes again before any other: only an event can show that the stream is sound.
+        if self.book.doubt is not None and (
+            sent.event == "killswitch" or (found is not None and not self._doubted_event)
+        ):
             self.book.doubted(None)
+            self._doubted_event = False
         if sent.id and sent.id != self.last_event_id:
             self.last_event_id = sent.id
             self._dirty = True

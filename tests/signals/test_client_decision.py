@@ -145,6 +145,17 @@ class TestCore:
         feed(subscription, [event, *rest])
         assert said(subscription).proceed
 
+    def test_a_lease_does_not_end_the_doubt_that_an_event_began(self, log: LeaseLog) -> None:
+        subscription = log.subscribe()
+        feed(subscription, log.move(DecisionWord.PROCEED))
+        with pytest.raises(SwitchError):
+            subscription.take(frame("killswitch", b"{}", "0:1"))
+        log.later(25)
+        assert len(feed(subscription, log.move(DecisionWord.PROCEED))) == 1
+        assert said(subscription).reason is EffectiveReason.NOT_BELIEVED
+        feed(subscription, log.move(DecisionWord.HOLD, DecisionWord.PROCEED))
+        assert said(subscription).proceed
+
     def test_a_kill_stays_a_kill_whatever_is_not_believed(self, log: LeaseLog) -> None:
         subscription = log.subscribe()
         feed(subscription, log.move(DecisionWord.KILL))
