@@ -3,14 +3,10 @@
 import base64
 import hashlib
 import re
-import subprocess
 from pathlib import Path
-
-import pytest
 
 from dashboards.incident.page import page
 from support.incident_reports import FOLDER, Read, material
-from support.programs import program
 
 GOLDEN = FOLDER / "report.html"
 REPORT = page(material())
@@ -88,25 +84,3 @@ def test_every_section_says_something() -> None:
         "What was not seen",
     ):
         assert words in text, words
-
-
-def test_a_browser_shows_and_prints_it_without_a_word_of_complaint(tmp_path: Path) -> None:
-    browser = program("chromium", "chromium-browser", "google-chrome")
-    pdf = tmp_path / "report.pdf"
-    done = subprocess.run(
-        [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-            f"--user-data-dir={tmp_path}/chrome", "--no-pdf-header-footer", f"--print-to-pdf={pdf}", GOLDEN.as_uri(),
-        ],
-        capture_output=True, text=True, timeout=240, check=True,
-    )  # fmt: skip
-    # What a page does wrong is logged as a line of its console.
-    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    data = pdf.read_bytes()
-    assert data.startswith(b"%PDF")
-    sizes = {tuple(float(part) for part in one.split()) for one in re.findall(rb"/MediaBox ?\[([^\]]+)\]", data)}
-    assert sizes, "no page was printed"
-    for _, _, wide, high in sizes:
-        # A4, in points.
-        assert wide == pytest.approx(595, abs=2)
-        assert high == pytest.approx(842, abs=2)
