@@ -17,9 +17,9 @@ from ingest.settings import Settings
 
 LANE = "replay"
 DEVICES = 6000
-# Forty minutes instead of three hours; most of those that are lost get out of the loop soon after the kill.
+# Twenty-five minutes instead of three hours; most of those that are lost get out of the loop soon after the kill.
 SHORT = (
-    ("duration_seconds = 11400", "duration_seconds = 2400"),
+    ("duration_seconds = 11400", "duration_seconds = 1500"),
     ("warm_up_seconds = 1800", "warm_up_seconds = 300"),
     ("check_in_seconds = 300", "check_in_seconds = 60"),
     ("starts_after_seconds = 0, over_seconds = 600", "starts_after_seconds = 0, over_seconds = 60"),
@@ -28,7 +28,7 @@ SHORT = (
     ("crashes_per_device_day = 0.007", "crashes_per_device_day = 1.0"),
     ("report_share = 0.03", "report_share = 0.5"),
     ("recover_share = 0.06", "recover_share = 0.7"),
-    ("recover_boots = [5, 40]", "recover_boots = [3, 9]"),
+    ("recover_boots = [5, 40]", "recover_boots = [2, 4]"),
 )
 
 

@@ -163,7 +163,7 @@ parameters = st.dictionaries(
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_no_vendor_sees_anothers_data_anywhere(api: Api, data: st.DataObject) -> None:
     vendor = data.draw(st.sampled_from(VENDORS))
     listener, method, path = data.draw(st.sampled_from(api.paths()))
