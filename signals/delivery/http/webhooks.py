@@ -5,7 +5,7 @@ to, and a rollout that nobody knows, are refused before anything is written; a s
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from detectors.scope import Scope, ScopeError
-from ingest.events import UNREADABLE_ERRORS
+from ingest.events import UNREADABLE_ERRORS, os_build_ok
 from ingest.gateway.refusal import RequestRefusedError
 from ingest.log.interface import LogUnavailableError
 from ingest.operations import Answer, Operation, Parameter
@@ -301,9 +301,26 @@ class _Counter:
         for product in body.products or []:
             if len(product.split("/")) != 2:
                 raise RequestRefusedError(Refusal.BAD_REQUEST, f"product {product[:100]!r}: write VENDOR/PRODUCT")
+        if body.scope is not None:
+            self._check_scope(body.scope, body.rollouts or [])
         if body.url is not None:
             await _check_target(desk, body.url)
         return msgspec.convert(body, Wanted, from_attributes=True)
+
+    def _check_scope(self, scope: Scope, rollouts: Sequence[str]) -> None:
+        """Refuse a part that can't be: stops of the part that was meant would never be posted."""
+        if scope.os_build and not os_build_ok(scope.os_build):
+            raise RequestRefusedError(
+                Refusal.BAD_REQUEST,
+                f"os_build {scope.os_build!r}: write a build and optional revision, such as 22631.3880",
+            )
+        facts = [self._context.service.views.facts(rollout) for rollout in rollouts]
+        declared = [ring.name for one in facts if one and one.declared for ring in one.declared.rings]
+        if scope.ring and rollouts and scope.ring not in declared:
+            rings = ", ".join(dict.fromkeys(declared)) or "none"
+            raise RequestRefusedError(
+                Refusal.BAD_REQUEST, f"none of these rollouts has a ring {scope.ring!r}: they declare {rings}"
+            )
 
 
 def _name(request: Request) -> str:

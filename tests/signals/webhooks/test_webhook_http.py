@@ -37,6 +37,8 @@ def rig() -> Iterator[HttpRig]:
         desk = hooks.services[-1].desk
         streams.app = streams_app(streams.service, authenticate, streams.clock, webhook_desk=desk)
         streams.begin()
+        streams.declare(ROLLOUT, "canary")
+        eventually(lambda: bool((facts := streams.service.views.facts(ROLLOUT)) and facts.declared))
         try:
             yield HttpRig(streams.url, hooks)
         finally:
@@ -73,6 +75,8 @@ def test_operators_only_and_an_unknown_id_is_an_error(rig: HttpRig, method: str,
         ({"url": "https://127.0.0.1/", "rollouts": ["r-typo"]}, 404, "r-typo"),
         ({"url": "https://127.0.0.1/", "products": ["falcon"]}, 400, "VENDOR/PRODUCT"),
         ({"url": "https://127.0.0.1/", "scope": {"rings": "canary"}}, 400, "rings"),
+        ({"url": "https://127.0.0.1/", "rollouts": [ROLLOUT], "scope": {"ring": "canry"}}, 400, "declare canary"),
+        ({"url": "https://127.0.0.1/", "scope": {"os_build": "win11"}}, 400, "such as 22631.3880"),
         ({"url": "https://127.0.0.1/", "drills": "some"}, 400, "some"),
         ({"url": "https://127.0.0.1/", "start": "yesterday"}, 400, "yesterday"),
         ({"url": "https://127.0.0.1/", "note": "x" * 20_000}, 413, "bytes"),
