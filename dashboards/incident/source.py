@@ -6,6 +6,7 @@ that says what it must hold, or it is an error; nothing is guessed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -36,8 +37,13 @@ class Source(Protocol):
         """
         ...
 
-    def trail(self, rollout: str) -> list[bytes] | None:
-        """Return every entry of the rollout's partition of the audit trail; None where it can't be asked for."""
+    def trail(self, rollout: str, most: int) -> list[bytes] | None:
+        """Return the entries of the rollout's partition of the audit trail; None where it can't be asked for.
+
+        Args:
+            rollout: its id.
+            most: so many from the first on, and no more.
+        """
         ...
 
 
@@ -59,9 +65,9 @@ class StoreSource:
         parameters = {parameter.name: str(values[parameter.name]) for parameter in found.parameters}
         return decoded(query, kind, self._ask(found.sql, FORM, parameters))
 
-    def trail(self, rollout: str) -> list[bytes] | None:
+    def trail(self, rollout: str, most: int) -> list[bytes] | None:
         """Return the trail; see `Source.trail`."""
-        return None if self._trail is None else list(self._trail(rollout))
+        return None if self._trail is None else list(islice(self._trail(rollout), most))
 
 
 class RecordedSource:
@@ -78,10 +84,10 @@ class RecordedSource:
             raise IncidentError(f"{query} takes {sorted(needed)}, not {sorted(values)}")
         return decoded(query, kind, self._answers[query])
 
-    def trail(self, rollout: str) -> list[bytes] | None:
+    def trail(self, rollout: str, most: int) -> list[bytes] | None:
         """Return the trail; see `Source.trail`."""
         del rollout
-        return self._entries
+        return None if self._entries is None else self._entries[:most]
 
 
 def decoded(query: str, kind: type[Row], answer: bytes) -> list[Row]:

@@ -5,6 +5,7 @@ import json
 import msgspec
 import pytest
 
+from dashboards.incident import gather
 from dashboards.incident.page import page
 from dashboards.incident.source import IncidentError
 from dashboards.incident.summary import summary
@@ -108,6 +109,16 @@ def test_an_event_without_its_entry_is_told() -> None:
         f"event {ROLLOUT}/3 has no entry that names its content",
         f"event {ROLLOUT}/4 has no entry that names its content",
     ]
+
+
+def test_a_trail_that_is_longer_than_is_read_is_said_and_nothing_is_called_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gather, "TRAIL_MAX", 2)
+    found = material()
+    assert found.trail is not None
+    assert (found.trail.faults, found.trail.read) == ([], 2)
+    assert "longer than the 2 entries that were read" in Read(page(found)).text
 
 
 def test_an_unknown_rollout_is_an_error_that_says_where_to_look() -> None:
