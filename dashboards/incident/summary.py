@@ -58,7 +58,7 @@ def _hit(material: Material) -> str:
     said = f"{count(material.exposed, 'device')} had been reached"
     said += f"; {count(everybody.crashed, 'device')} reported a crash with the update on disk"
     if material.silent is not None:
-        said += f", and {material.silent:,} had been silent for a quarter of an hour"
+        said += f", and {material.silent:,} more had been silent for a quarter of an hour"
     rings = [one.name for one in material.reach if one.dimension == "ring" and one.crashed]
     return said + (f". Rings with crashes: {', '.join(rings)}." if rings else ".")
 
@@ -112,7 +112,7 @@ def _now(material: Material) -> str:
     if material.recovery:
         back = material.recovery[-1]
         said += f". Of its devices {back.recovered:,} have recovered, {back.looping:,} still crash, "
-        said += f"{back.silent:,} are silent"
+        said += f"{back.silent:,} are silent, crashed or not"
     forged = sum(not one.believed for one in material.decisions)
     return said + (f". {count(forged, 'stored decision')} NOT BELIEVED, see Decisions." if forged else ".")
 
