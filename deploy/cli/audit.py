@@ -16,7 +16,7 @@ import click
 import httpx2
 import msgspec
 
-from deploy.cli.streams import HTTP_SECONDS, fail, fetch_keys, key_option, read_keys, token_of, token_option
+from deploy.cli.streams import HTTP_SECONDS, fail, fetch_keys, key_option, one_line, read_keys, token_of, token_option
 from ingest.clock import WallClock
 from ingest.events import UNREADABLE_ERRORS
 from ingest.log.embedded import EmbeddedLog
@@ -273,4 +273,4 @@ def _line(entry: AuditEntry) -> str:
     about = entry.rollout + (f" ({entry.scope.text})" if not entry.scope.whole else "")
     event = f" [event {entry.event_id}]" if entry.event_id else ""
     said = f"{entry.action} by {who}: {entry.result}: {entry.sentence}"
-    return f"{entry.number:6} {at:%Y-%m-%d %H:%M:%SZ} {about} {said}{event}"
+    return one_line(f"{entry.number:6} {at:%Y-%m-%d %H:%M:%SZ} {about} {said}{event}")

@@ -15,7 +15,7 @@ import httpx2
 import msgspec
 
 from deploy.cli.keys import Duration
-from deploy.cli.streams import HTTP_SECONDS, fail, token_of, token_option, url_option
+from deploy.cli.streams import HTTP_SECONDS, fail, one_line, token_of, token_option, url_option
 from signals.delivery.http.command_bodies import PendingReleases
 from signals.killswitch.results import COMMAND_RESULT_DOCS, CommandResult
 
@@ -134,7 +134,7 @@ def approvals(url: str, token_file: Path | None) -> None:
         part = f" ({request.scope.text})" if not request.scope.whole else ""
         until = dt.datetime.fromtimestamp(request.expires_ms / 1000, dt.UTC)
         asked = f"{request.name} asked: {request.reason}; until {until:%H:%M:%SZ}"
-        click.echo(f"{request.rollout} {request.command_id}{part}: {asked}")
+        click.echo(one_line(f"{request.rollout} {request.command_id}{part}: {asked}"))
 
 
 COMMANDS: tuple[click.Command, ...] = (hold, kill, release, approve, mute, dry_run, arm, approvals)

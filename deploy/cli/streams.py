@@ -1,6 +1,7 @@
 """What the commands that talk to the streams listener share: its address, the token, the keys, an event in a line."""
 
 import os
+import re
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +15,8 @@ from signals.killswitch.signing import KeyFormatError
 
 DEFAULT_URL = "http://127.0.0.1:8401"
 HTTP_SECONDS = 10.0
+# Ends of lines, the terminal's own, and marks that turn the direction of writing.
+_NOT_SHOWN = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")
 
 url_option = click.option("--url", default=DEFAULT_URL, show_default=True, help="Address of Cordon's streams listener.")
 token_option = click.option(
@@ -68,13 +71,18 @@ def fetch_keys(url: str) -> PublicKeys:
         fail(f"no keys from {url}: {error}. Is Cordon up there? --url names another")
 
 
+def one_line(text: str) -> str:
+    """Return a text with what moves the cursor escaped: other people's words can't pose as a line of their own."""
+    return _NOT_SHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def event_line(switch: Switch) -> str:
     """Return an event as people read it."""
     who = switch.name or switch.cause
     part = f" ({switch.scope.text})" if not switch.scope.whole else ""
     marks = "".join(f" [{mark}]" for mark in _marks(switch))
     update = f"{switch.vendor}/{switch.product} {switch.version}"
-    return (
+    return one_line(
         f"{switch.decision.value.upper():7} {switch.rollout}/{switch.number} {update}{part}: "
         f"{switch.previous_state.value} -> {switch.state.value} by {who}: {switch.sentence}{marks}"
     )

@@ -162,6 +162,14 @@ def test_a_blank_reason_is_none(rig: StreamRig) -> None:
     assert rig.events() == []
 
 
+@pytest.mark.parametrize("field", ["reason", "name"])
+@pytest.mark.parametrize("mark", ["\n", "\x1b[2J", "\u2028", "\u202e"])
+def test_a_persons_words_are_one_line(shared_rig: StreamRig, field: str, mark: str) -> None:
+    answer = post(shared_rig, "hold", **{field: f"odd{mark}2024-07-19 Ada released it"})
+    assert (answer.status_code, "one line each" in answer.json()["detail"]) == (400, True)
+    assert shared_rig.events() == []
+
+
 def test_the_audit_trail_comes_in_pages_byte_for_byte(rig: StreamRig) -> None:
     for number in range(5):
         post(rig, "kill", command_id=f"c-{number}")

@@ -5,6 +5,7 @@ Invariant: handlers decide nothing but who may ask, and whether what is asked fo
 
 import asyncio
 import hashlib
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 
@@ -52,6 +53,9 @@ WAIT_SECONDS = 2.0
 ID_SHOWN = 46
 _POLL_SECONDS = 0.01
 ACTIONS = tuple(BODIES)
+# Ends of lines, the terminal's own, and marks that turn the direction of writing: in a log or a trail they would let
+# one person's words pose as another's.
+_NOT_ONE_LINE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")
 _SUMMARIES = {
     Action.HOLD: "Hold the rollout, or a part of it, until then or until a release.",
     Action.KILL: "Kill the rollout, or a part of it; only a release ends it.",
@@ -142,8 +146,10 @@ class CommandDesk:
             The command, and what became of it; None where that was not waited for, or is not known yet.
 
         Raises:
-            RequestRefusedError: the rollout is unknown, the part can't be one, or the log does not take it.
+            RequestRefusedError: the reason is blank or no line, the rollout is unknown, the part can't be one, or the
+                log does not take it.
         """
+        _require_words(body)
         command = self._command(action, principal, body, await self._facts(rollout))
         await self._append(command)
         return command, await self._result(command.command_id) if wait else None
@@ -230,6 +236,15 @@ class CommandDesk:
         return answer(said, status)
 
 
+def _require_words(body: Body) -> None:
+    if not body.reason.strip():
+        raise RequestRefusedError(Refusal.BAD_REQUEST, "the reason is blank: say why, in words that others understand")
+    if _NOT_ONE_LINE.search(body.reason + body.name):
+        raise RequestRefusedError(
+            Refusal.BAD_REQUEST, "reason and name are one line each: without line breaks and control characters"
+        )
+
+
 def _own_id(given: str, command: Command) -> str:
     """Return the id of a command that was given one: whoever uses it for something else means another command."""
     about = _digest(given, command.action.value, command.rollout, command.scope.text)
@@ -247,9 +262,6 @@ async def _read(request: Request, kind: type[Body]) -> Body:
         if len(data) > BODY_BYTES_MAX:
             raise RequestRefusedError(Refusal.BODY_TOO_LARGE, f"a command has at most {BODY_BYTES_MAX} bytes")
     try:
-        body = msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(data, type=kind)
     except UNREADABLE_ERRORS as error:
         raise RequestRefusedError(Refusal.BAD_REQUEST, f'{error}; send {{"reason": "..."}}') from error
-    if not body.reason.strip():
-        raise RequestRefusedError(Refusal.BAD_REQUEST, "the reason is blank: say why, in words that others understand")
-    return body
