@@ -19,7 +19,7 @@ from ingest.store.parameters import parameter_text
 from ingest.store.queries import named_queries
 
 QUERIES = Path(__file__).parent / "queries"
-FRESH_SECONDS = 5.0
+FRESH_SECONDS = 20.0
 KEPT_MAX = 256
 NO_STORE = "This Cordon keeps no store, so there is no history. Run it with one, or point the process at a ClickHouse."
 _line_decoder = msgspec.json.Decoder(list[Any])

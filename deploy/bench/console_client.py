@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 HTTP_SECONDS = 60.0
-PLOT_SECONDS = 15.0
+PLOT_SECONDS = 60.0
 _FORM = re.compile(r'name="form" value="([^"]+)"')
 
 
@@ -63,7 +63,7 @@ class Stream:
 
 
 def look(url: str, token: str, pages: Sequence[str], parent: "Connection[object, object]") -> None:
-    """Look at pages as browsers do, when told to: a stream each, and the fleet's plots every quarter of a minute.
+    """Look at pages as browsers do, when told to: a stream each, and the fleet's plots once a minute.
 
     Args:
         url: of the streams listener.

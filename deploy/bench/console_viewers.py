@@ -1,5 +1,6 @@
 """What a hundred viewers cost: reports counted a second with nobody looking and with all, in turns of one run."""
 
+import os
 import statistics
 import tempfile
 import time
@@ -45,15 +46,18 @@ def measure() -> list[Figure]:
 def _turns(cordon: Served, viewers: "Connection[object, object]") -> list[Figure]:
     traffic, counted = Traffic(DEVICES, pseudonyms=False), 0
     rates: dict[bool, list[float]] = {False: [], True: []}
+    costs: dict[bool, list[float]] = {False: [], True: []}
     counted += _round(cordon, traffic, WARM_POSTS, counted)[0]
     for turn in range(TURNS):
         # Each pair in the other order, so that whatever drifts falls on both.
         for looking in (False, True) if turn % 2 else (True, False):
             viewers.send(looking)
             viewers.recv()
+            before = _cpu_seconds(cordon.pid)
             reports, seconds = _round(cordon, traffic, POSTS, counted)
             counted += reports
             rates[looking].append(reports / seconds)
+            costs[looking].append((_cpu_seconds(cordon.pid) - before) / reports * 1e6)
             if looking:
                 viewers.send(False)
                 viewers.recv()
@@ -62,9 +66,17 @@ def _turns(cordon: Served, viewers: "Connection[object, object]") -> list[Figure
         at_least(f"throughput kept with {VIEWERS} viewers, median of {TURNS} pairs", statistics.median(kept), "share",
                  KEPT_LEAST),
         printed("the same, by the sums", sum(rates[True]) / sum(rates[False]), "share"),
+        printed("CPU of the process for a million reports, nobody looking", statistics.median(costs[False]), "s"),
+        printed(f"the same with {VIEWERS} viewers", statistics.median(costs[True]), "s"),
         printed("reports counted with nobody looking", statistics.median(rates[False]), "reports/s"),
         printed(f"reports counted with {VIEWERS} viewers", statistics.median(rates[True]), "reports/s"),
     ]  # fmt: skip
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used: what others take of the machine is not in it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _round(cordon: Served, traffic: Traffic, posts: int, before: int) -> tuple[int, float]:

@@ -2,7 +2,9 @@
 "use strict";
 
 (() => {
-  const AGAIN_MS = 15000;
+  // A point of the fleet's stands for a minute or more; a rollout's evidence moves faster.
+  const FLEET_AGAIN_MS = 60000;
+  const ROLLOUT_AGAIN_MS = 20000;
   const NAMED = { kill: "#D55E00", hold: "#E69F00", control: "#0072B2" };
   const NAMED_DARK = { kill: "#FF8A3D", hold: "#E69F00", control: "#56B4E9" };
   // Okabe and Ito's, in an order in which neighbours differ most.
@@ -106,7 +108,8 @@
   const all = [...document.querySelectorAll("[data-plot]")].map((figure) => new Drawn(figure));
   const refresh = () => all.forEach((one) => one.refresh());
   refresh();
-  setInterval(() => { if (!document.hidden) refresh(); }, AGAIN_MS);
+  const ofRollout = all.some((one) => one.figure.dataset.plot.includes("rollout="));
+  setInterval(() => { if (!document.hidden) refresh(); }, ofRollout ? ROLLOUT_AGAIN_MS : FLEET_AGAIN_MS);
   dark.addEventListener("change", () => all.forEach((one) => one.draw()));
   let waiting = 0;
   addEventListener("resize", () => {
