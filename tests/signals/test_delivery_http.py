@@ -98,6 +98,12 @@ def test_a_repeated_post_with_its_id_is_harmless(rig: StreamRig) -> None:
     assert again.json()["state"] == "released"
 
 
+def test_what_no_path_takes_says_where_the_paths_stand(rig: StreamRig) -> None:
+    with rig.http() as http:
+        answer = http.post(f"/v1/rollouts/{ROLLOUT}/pause", json={"reason": "odd"})
+    assert (answer.status_code, "/v1/openapi.json" in answer.json()["detail"]) == (404, True)
+
+
 def test_without_wait_a_command_is_accepted_and_not_yet_done(rig: StreamRig) -> None:
     with rig.http() as http:
         answer = http.post(f"/v1/rollouts/{ROLLOUT}/hold", json={"reason": "looks odd"})

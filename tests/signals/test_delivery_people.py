@@ -184,6 +184,10 @@ def test_the_audit_trail_comes_in_pages_byte_for_byte(rig: StreamRig) -> None:
     assert entries == [record.value for record in rig.records(rig.audit)]
     report = verify_chain(entries, rig.events())
     assert (report.whole, report.entries, report.events) == (True, 5, 1)
+    with rig.http(VIEWER) as http:
+        ahead = http.get(f"/v1/audit?after={after + 1}")
+    # Whoever reads on behind the end of a trail that was cut off must not be told that nothing came.
+    assert (ahead.status_code, "cut off or replaced" in ahead.json()["detail"]) == (400, True)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,11 @@ def routes(context: Context) -> list[Route]:
 
 def _page(log: Log, source: TopicPartition, after: int, limit: int) -> tuple[list[bytes], int, bool]:
     first, end = log.bounds(source)
+    if after > end:
+        raise RequestRefusedError(
+            Refusal.BAD_REQUEST,
+            f"after={after} lies ahead of this trail, which ends at {end}: it was cut off or replaced, or is another's",
+        )
     offset = max(first, after)
     records = log.read(source, offset, limit, BYTES_MAX) if offset < end else []
     next_offset = records[-1].offset + 1 if records else max(offset, end)

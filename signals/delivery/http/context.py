@@ -140,4 +140,5 @@ class Refusals:
         """Answer what no route takes."""
         assert isinstance(error, HTTPException)
         reason = Refusal.NOT_FOUND if error.status_code == 404 else Refusal.BAD_REQUEST
-        return answer({"reason": reason.value, "detail": error.detail}, error.status_code, dict(error.headers or {}))
+        detail = f"{error.detail}: GET /v1/openapi.json lists every path and its methods"
+        return answer({"reason": reason.value, "detail": detail}, error.status_code, dict(error.headers or {}))
