@@ -131,14 +131,15 @@ class _Console:
         page = self._rollout(request.path_params["rollout"])
         asked = request.query_params.get("asked", "")[:64]
         result = self._parts.service.views.command(asked) if asked else None
-        rings = page.values()["rings"]
+        facts = self._parts.service.views.facts(page.rollout)
+        rings = facts.declared.rings if facts is not None and facts.declared is not None else []
         return await self._shown(
             page,
             session,
             asked=asked,
             result=result,
             result_sentence=actions.result_sentence(result),
-            parts=[f"ring={one.ring.name}" for one in rings],
+            parts=[f"ring={ring.name}" for ring in rings],
             waiting=[one for one in self._parts.service.views.pending() if one.rollout == page.rollout],
             offer=actions.offer_to(require(session, READ_ROLES)),
         )
