@@ -27,7 +27,7 @@ LOOK_SECONDS = 0.15
 PAUSE_SECONDS = 0.3
 BEAT_SECONDS = 5.0
 # Of one core. At this share a hundred viewers of a page cost no more than one.
-RENDER_SHARE = 0.04
+RENDER_SHARE = 0.03
 PAUSE_SECONDS_MAX = 5.0
 _BEAT = b"event: beat\ndata: {}\n\n"
 _BYE = b"event: bye\ndata: {}\n\n"
