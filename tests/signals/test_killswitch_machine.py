@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from detectors.scope import WHOLE, Scope
-from detectors.verdict import DecisionWord, Reason, ScopedDecision, Verdict, VerdictWord
+from detectors.verdict import DecisionWord, Verdict, VerdictWord
 from signals.events import Action, Mode, SwitchState
 from signals.killswitch.machine import Ended, Transition, by_detector, by_time
 from signals.killswitch.people import by_person
@@ -15,6 +15,7 @@ from signals.killswitch.results import CommandResult
 from signals.killswitch.standing import PARTS_MAX, Standing, Stop, standing_after
 from signals.killswitch.table import GIVEN_DOCS, GIVEN_OF_ACTION, TABLE, Given, Row, given_of, row_of, table_markdown
 from signals.killswitch.wording import switch_of
+from support.moves import asked, moved, refused, scoped, settled, with_parts
 from support.switches import ROLLOUT, START_MS, command, verdict
 
 README = Path(__file__).parents[2] / "signals" / "README.md"
@@ -30,44 +31,6 @@ MUTED = Standing(SwitchState.MUTED, mode=Mode.MUTED, mode_until_ms=START_MS + 10
 DRY = Standing(mode=Mode.DRY_RUN, number=1)
 DRY_KILLED = Standing(dry={WHOLE: Stop(SwitchState.KILLED, DETECTOR, 1)}, number=1)
 ALL_VERDICTS = [verdict(decision, word=word) for decision in DecisionWord for word in VerdictWord]
-
-
-def scoped(scope: Scope, decision: DecisionWord) -> ScopedDecision:
-    return ScopedDecision(
-        scope=scope, decision=decision, reason=Reason.KILL_EVIDENCE, sentence="10^9 >= 10^6", log10_evidence=9.0
-    )
-
-
-def with_parts(decision: DecisionWord, *parts: ScopedDecision, **fields: Any) -> Verdict:
-    said = verdict(decision, **fields)
-    said.scoped = list(parts)
-    return said
-
-
-def moved(standing: Standing, decision: DecisionWord, **fields: Any) -> Transition | None:
-    return by_detector(standing, verdict(decision, **fields))
-
-
-def asked(standing: Standing, action: Action, **fields: Any) -> Transition:
-    found = by_person(standing, command(action, "c-1", **fields))
-    assert isinstance(found, Transition), found
-    return found
-
-
-def refused(standing: Standing, action: Action, **fields: Any) -> CommandResult:
-    found = by_person(standing, command(action, "c-1", **fields))
-    assert isinstance(found, CommandResult), found
-    return found
-
-
-def settled(standing: Standing, said: Verdict) -> Standing:
-    """Return where a verdict leads, and hold every move on the way to what it must not do."""
-    for _ in range(4 * PARTS_MAX):
-        transition = by_detector(standing, said)
-        if transition is None:
-            return standing
-        standing = transition.after
-    raise AssertionError("the verdict moves it for ever")
 
 
 def test_readme_shows_the_table_and_what_its_columns_mean() -> None:
@@ -153,55 +116,6 @@ def test_after_a_release_a_person_may_stop_again_but_the_detector_stays_out() ->
     again = asked(RELEASED, Action.HOLD)
     assert (again.state, again.after.armed) == (SwitchState.HELD, False)
     assert moved(again.after, DecisionWord.KILL) is None
-
-
-@pytest.mark.parametrize("hold", [HELD, HELD_BY_PERSON, replace(HELD_BY_PERSON, mode=Mode.MUTED)])
-def test_a_release_of_a_hold_leaves_the_detector_able_to_kill(hold: Standing) -> None:
-    """One operator's word against a hold, or after a hold of their own, is no word against a kill to come."""
-    after = asked(hold, Action.RELEASE).after
-    assert (after.state, after.armed, after.strictest, after.mode) == ("released", True, "proceed", hold.mode)
-    armed = replace(after, mode=Mode.LIVE)
-    for said in (verdict(decision, word=word) for decision in DecisionWord for word in VerdictWord):
-        transition = by_detector(armed, said)
-        assert (transition is not None) == (given_of(said) is Given.KILL), said
-        assert transition is None or (transition.state, transition.previous_state) == ("killed", "released")
-
-
-def test_a_part_that_was_released_stays_so_when_the_whole_is_released_from_a_hold() -> None:
-    part = asked(HELD.with_part(TENANT, Stop(SwitchState.KILLED, DETECTOR, 1)), Action.RELEASE, scope=TENANT).after
-    after = asked(part, Action.RELEASE).after
-    assert settled(after, with_parts(DecisionWord.HOLD, scoped(TENANT, DecisionWord.KILL))) == after
-
-
-def test_after_a_release_of_a_hold_a_part_is_killed_and_never_held() -> None:
-    held = settled(Standing(), with_parts(DecisionWord.HOLD, scoped(TENANT, DecisionWord.HOLD)))
-    after = asked(held, Action.RELEASE).after
-    assert after.parts == {}
-    assert settled(after, with_parts(DecisionWord.HOLD, scoped(TENANT, DecisionWord.HOLD))) == after
-    killed = settled(after, with_parts(DecisionWord.HOLD, scoped(TENANT, DecisionWord.KILL)))
-    assert (killed.state, killed.parts[TENANT].state, killed.strictest) == ("released", "killed", "kill")
-
-
-@pytest.mark.parametrize("killed", [KILLED, HELD.with_part(TENANT, Stop(SwitchState.KILLED, DETECTOR, 1)), DRY_KILLED])
-def test_a_release_of_a_kill_puts_the_detector_out_for_good(killed: Standing) -> None:
-    after = asked(killed, Action.RELEASE).after
-    assert (after.state, after.armed) == (SwitchState.RELEASED, False)
-    assert all(by_detector(after, said) is None for said in ALL_VERDICTS)
-
-
-def test_a_mode_beneath_a_released_hold_ends_and_lets_the_detector_kill() -> None:
-    held = asked(MUTED, Action.HOLD).after
-    released = asked(held, Action.RELEASE).after
-    assert (released.mode, released.mode_until_ms) == (Mode.MUTED, MUTED.mode_until_ms)
-    assert moved(released, DecisionWord.KILL) is None
-    ended = by_time(released, MUTED.mode_until_ms, None)
-    assert ended is not None
-    assert (ended.state, ended.after.mode) == (SwitchState.RELEASED, Mode.LIVE)
-    armed = asked(released, Action.ARM)
-    assert (armed.state, armed.after.mode) == (SwitchState.RELEASED, Mode.LIVE)
-    killed = moved(armed.after, DecisionWord.KILL)
-    assert killed is not None
-    assert killed.state is SwitchState.KILLED
 
 
 def test_a_release_needs_something_to_release() -> None:
