@@ -109,6 +109,15 @@ class ExposureBound:
         ]
         return min(waiting)[2] if waiting else None
 
+    def push_ended(self, at_ms: int) -> bool:
+        """Tell whether a ring was to have got all of its push by `at_ms`, as declared."""
+        ends = (
+            ring.starts_at_ms + ring.over_seconds * 1000
+            for ring in self._rings.values()
+            if ring.starts_at_ms is not None
+        )
+        return any(end <= at_ms for end in ends)
+
     def ring_began(self, at_ms: int) -> bool:
         """Tell whether the push to any declared ring had begun by then."""
         return bool(self._starts) and self._starts[0] <= at_ms

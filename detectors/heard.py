@@ -7,13 +7,26 @@ Invariant: silence counts against the update, whatever its cause; a crash that w
 from typing import Final
 
 from detectors.counts import CohortCounts
+from detectors.exposure import ExposureBound
 
 EXPOSED_LEAST: Final = 20
+# So long after a ring was to have got all of its push, somebody must be known to have taken it.
+NOBODY_MS: Final = 900_000
 _DIGITS: Final = 4
 
 
-def share_heard(counts: CohortCounts, crashed: int) -> float | None:
-    """Return `heard_share` of a rollout from its counts at risk and its first crashes in the exposed arm."""
+def share_heard(counts: CohortCounts, crashed: int, bound: ExposureBound, at_ms: int) -> float | None:
+    """Return `heard_share` of a rollout from its counts at risk and its first crashes in the exposed arm.
+
+    Args:
+        counts: devices at risk, by cell.
+        crashed: first crashes in the exposed arm.
+        bound: the rollout's rings. Where one was to have got all of its push by `NOBODY_MS` ago and nobody is known to
+            have taken it, nothing of it is heard: 0.
+        at_ms: event time.
+    """
+    if not counts.exposed_total and not crashed and bound.push_ended(at_ms - NOBODY_MS):
+        return 0.0
     known = counts.known_by_cell().sum(axis=1)
     heard = int(known[~counts.cell_margins.stale()].sum()) if len(known) else 0
     found = heard_share(counts.exposed_total, heard, crashed)

@@ -293,7 +293,7 @@ class Tracker:
             observed_seconds=max(0, situation.at_ms - started_ms) / 1000.0,
             gate=answer,
             report=self._time.report(answer) if self.bound.ring_began(situation.at_ms) else None,
-            heard_share=share_heard(self.counts, self.tally.exposed),
+            heard_share=share_heard(self.counts, self.tally.exposed, self.bound, situation.at_ms),
             own=self._crashes.own.words(self.counts.live),
             finding=self.finding,
             late_seconds=situation.late_seconds,
