@@ -50,9 +50,9 @@ WITHHELD_DOCS: dict[Withheld, str] = {
         "The latest verdict is an error, or says that telemetry, activity or a bound of the exposed share is missing."
     ),
     Withheld.HEARD_TOO_LITTLE: (
-        "Fewer of the exposed devices than `lease_heard_share_least` were heard from lately: harm could go unseen. So it "
-        "is when nobody is known to have taken it a quarter of an hour after a ring was to have got all of its push; a "
-        "push that begins later than declared has to be declared again."
+        "Fewer of the exposed devices than `lease_heard_share_least` were heard from lately: harm could go unseen. The "
+        "same when nobody is known to have taken it a quarter of an hour after a ring was to have got all of its push; "
+        "one that begins later than declared has to be declared again."
     ),
     Withheld.READING: "The process that signs has not read all that was said and asked before; it has just started.",
 }
