@@ -23,7 +23,7 @@ from support import chaos_subscriber
 from support.system import CordonProcess, environment
 from support.system_reports import declaration
 
-SERIES = int(os.environ.get("CHAOS_SERIES", "3"))
+SERIES = int(os.environ.get("CHAOS_SERIES", "1"))
 COMMANDS = 12
 ROLLOUTS = 3
 SETTLE_SECONDS_MAX = 150.0
