@@ -91,8 +91,8 @@ def test_a_healthy_rollout_is_not_killed_by_half_a_view(seed: int) -> None:
     seen, all_seen = chain.verdict().evidence, undisturbed.verdict().evidence
     assert (seen.crashes_exposed, seen.crashes_control) == (all_seen.crashes_exposed, all_seen.crashes_control)
     # The other gateway's offers are known a little before their time, which overstates the exposed share, and reports
-    # that come late are corrected for; neither forges evidence.
-    assert all_seen.log10_evidence_max - 1 <= seen.log10_evidence_max <= all_seen.log10_evidence_max + 0.5
+    # that come late weigh less while no history says how late they usually are; neither forges evidence.
+    assert all_seen.log10_evidence_max - 1.5 <= seen.log10_evidence_max <= all_seen.log10_evidence_max + 0.5
     assert seen.log10_evidence_max < seen.log10_needed_to_hold
 
 
