@@ -111,12 +111,7 @@ class ExposureBound:
 
     def push_ended(self, at_ms: int) -> bool:
         """Tell whether a ring was to have got all of its push by `at_ms`, as declared."""
-        ends = (
-            ring.starts_at_ms + ring.over_seconds * 1000
-            for ring in self._rings.values()
-            if ring.starts_at_ms is not None
-        )
-        return any(end <= at_ms for end in ends)
+        return any(reach(ring, at_ms) >= ring.share for ring in self._rings.values())
 
     def ring_began(self, at_ms: int) -> bool:
         """Tell whether the push to any declared ring had begun by then."""

@@ -22,11 +22,11 @@ from grafana_foundation_sdk.cog import variants
 from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models import text as text_models
 
+from dashboards.grafana.provision.resources import CLICKHOUSE_TYPE, CLICKHOUSE_UID, PROMETHEUS_UID
 from dashboards.grafana.queries import Language, Query, query
 
-CLICKHOUSE_TYPE = "grafana-clickhouse-datasource"
-CLICKHOUSE = dashboard.DataSourceRef(type_val=CLICKHOUSE_TYPE, uid="cordon-clickhouse")
-PROMETHEUS = dashboard.DataSourceRef(type_val="prometheus", uid="cordon-prometheus")
+CLICKHOUSE = dashboard.DataSourceRef(type_val=CLICKHOUSE_TYPE, uid=CLICKHOUSE_UID)
+PROMETHEUS = dashboard.DataSourceRef(type_val="prometheus", uid=PROMETHEUS_UID)
 
 # Okabe and Ito (2008), "Color Universal Design".
 BLUE, ORANGE, GREEN, RED, SKY, YELLOW, PURPLE, GREY = (

@@ -207,10 +207,12 @@ class AlertRule:
 
 
 RULES = (
-    AlertRule("cordon-stopped", "A rollout is stopped", "alerts/stopped", 0.0, 0, "critical", False, "rollout-stopped"),
-    AlertRule("cordon-blind", "Cordon does not see", "alerts/blind", 60.0, 60, "critical", False, "blind"),
+    AlertRule("cordon-stopped", "A rollout is stopped", "fleet/stopped", 0.0, 0, "critical", False, "rollout-stopped"),
+    AlertRule("cordon-blind", "Cordon does not see", "pipeline/freshness", 60.0, 60, "critical", False, "blind"),
     # Drills that are off are no alert.
-    AlertRule("cordon-drill", "No drill passed for a day", "alerts/drill", 100_000.0, 300, "warning", True, "drill"),
+    AlertRule(
+        "cordon-drill", "No drill passed for a day", "pipeline/drill_age", 100_000.0, 300, "warning", True, "drill"
+    ),
 )
 
 

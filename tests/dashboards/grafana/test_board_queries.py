@@ -39,7 +39,6 @@ NEVER_HAPPENED = {
     "pipeline/leases_withheld",
     "pipeline/webhook_attempts",
     "pipeline/deadman",
-    "alerts/drill",
 }
 
 
