@@ -20,8 +20,10 @@ from detectors.gate_cell import HarmBound
 from detectors.gate_report import report_of
 from detectors.policy import Policy
 from detectors.verdict import GateReport
+from ingest.minutes import minute_of, offset_seconds
+from ingest.tenancy import tenant_group
 
-_MINUTE_MS: Final = 60_000
+_SECOND_MS: Final = 1000
 _DAY_MS: Final = 86_400_000.0
 # Time between two looks beyond which nobody knows whether the devices were there: no device-time for health.
 _SURE_MS_MAX: Final = 120_000
@@ -40,18 +42,21 @@ class DeviceTimeState(msgspec.Struct, kw_only=True):
     gated_ms: int
     crashes: dict[int, list[int]]
     seconds: dict[int, list[float]]
-    answer: tuple[int, GateAnswer] | None
+    answer: GateAnswer | None
 
 
 class DeviceTime:
-    """Adds up device-time and asks the gate.
+    """Adds up device-time and asks the gate, in each minute of the rollout's own (`ingest.minutes`).
+
+    What the gate answers in a minute rests on that minute's beginning alone: when a verdict asks for it must not matter,
+    for the wall clock may ask, too.
 
     Attributes:
         gate: every margin cell's evidence of health.
         age: what the update has been through.
     """
 
-    def __init__(self, policy: Policy, origin_ms: int) -> None:
+    def __init__(self, policy: Policy, origin_ms: int, rollout: str) -> None:
         terms = policy.gate
         self.gate = Gate(
             HarmBound(ratio=terms.ratio, excess_per_device_day=terms.excess_per_device_day),
@@ -61,11 +66,15 @@ class DeviceTime:
         self.age = AgeWatch()
         self._share_least = terms.share_least
         self._origin_ms = origin_ms
+        self._offset_s = offset_seconds(rollout)
+        self._leave_one_out = policy.tenants_least > 1
+        self._trusted = sorted({tenant_group(name) for name in policy.trusted_tenants})
         self._looked_ms = 0
         self._gated_ms = 0
         self._crashes: dict[int, list[int]] = {}
         self._seconds: dict[int, list[float]] = {}
-        self._answer: tuple[int, GateAnswer] | None = None
+        self._answer: GateAnswer | None = None
+        self._minute_begun = False
         self._report: tuple[GateAnswer, GateReport] | None = None
 
     def window(self, at_ms: int) -> int:
@@ -82,11 +91,15 @@ class DeviceTime:
         window = self.window(at_ms)
         for group, known in counts.known_by_group().items():
             self._seconds.setdefault(group, [0.0] * WINDOWS)[window] += known * sure
-        if at_ms // _MINUTE_MS != self._gated_ms // _MINUTE_MS:
+        if self._minute(at_ms) != self._minute(self._gated_ms):
             lasted_ms = min(at_ms - self._gated_ms, _SURE_MS_MAX) if self._gated_ms else 0
             self._gated_ms = at_ms
             self._expose(at_ms, counts, lasted_ms / _DAY_MS)
+            self._minute_begun = True
         return elapsed_ms / 1000.0
+
+    def _minute(self, at_ms: int) -> int:
+        return minute_of(at_ms // _SECOND_MS, self._offset_s)
 
     def _expose(self, at_ms: int, counts: CohortCounts, days: float) -> None:
         """Tell the gate of a minute: every margin's known exposed device-days, by tenant group."""
@@ -117,26 +130,31 @@ class DeviceTime:
         seconds = tuple(sum(lasted[window] for _, lasted in groups.values()) for window in range(WINDOWS))
         return PastRollout(crashes, seconds, groups, self._origin_ms)
 
-    def ask(
-        self, at_ms: int, counts: CohortCounts, bound: ExposureBound, trusted: list[int], *, leave_one_out: bool
-    ) -> GateAnswer:
-        """Ask the gate for the cells of the next ring, as the fleet now is.
+    def looked(self, at_ms: int, counts: CohortCounts, bound: ExposureBound) -> None:
+        """End a look, after the counts changed: where it began a minute, work out the gate's answer of that minute."""
+        if self._minute_begun:
+            self._minute_begun = False
+            self._answer = self._asked(at_ms, counts, bound)
 
-        What it waits for is worked out once a minute of event time; a gate that was open is asked each time, since any
-        crash may shut it.
+    def ask(self, at_ms: int, counts: CohortCounts, bound: ExposureBound) -> GateAnswer:
+        """Return what the gate says of the next ring's cells.
+
+        What it waits for is that of the minute; a gate that was open is asked each time, since any crash may shut it.
         """
-        minute = at_ms // _MINUTE_MS
-        if self._answer is None or self._answer[0] != minute or self._answer[1].passed:
-            answer = self.gate.ask(
-                next_ring(counts, bound, at_ms, self._share_least),
-                self.age.coverage(),
-                exposed_now=_exposed_now(counts),
-                trusted=trusted,
-                leave_one_out=leave_one_out,
-                plan_most=_PLANNED_MAX,
-            )
-            self._answer = minute, msgspec.structs.replace(answer, ring=bound.next_ring(at_ms) or "")
-        return self._answer[1]
+        if self._answer is None or self._answer.passed:
+            return self._asked(at_ms, counts, bound)
+        return self._answer
+
+    def _asked(self, at_ms: int, counts: CohortCounts, bound: ExposureBound) -> GateAnswer:
+        answer = self.gate.ask(
+            next_ring(counts, bound, at_ms, self._share_least),
+            self.age.coverage(),
+            exposed_now=_exposed_now(counts),
+            trusted=self._trusted,
+            leave_one_out=self._leave_one_out,
+            plan_most=_PLANNED_MAX,
+        )
+        return msgspec.structs.replace(answer, ring=bound.next_ring(at_ms) or "")
 
     def report(self, answer: GateAnswer) -> GateReport:
         """Return what a verdict says of the gate's answer; made once for each."""

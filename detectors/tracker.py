@@ -96,7 +96,7 @@ class Tracker:
         weights = policy.weights
         self._weights = (weights.rate_ratio, weights.new_signature, weights.silence, weights.baseline)
         self._latch = Latch(self._weights, self._trusted_groups, one_may_kill=policy.tenants_least <= 1)
-        self._time = DeviceTime(policy, self.origin_ms)
+        self._time = DeviceTime(policy, self.origin_ms, self.rollout)
         self._wave, self.recovery = ControlWave(), RecoveryCounts()
         self._hour = HourTally(product_key(self.vendor, self.product), self.origin_ms)
         if isinstance(window, Rollout):
@@ -146,6 +146,7 @@ class Tracker:
                 self._strata.add(step.partition, step.watermark_ms, window.heard)
         if self._score_silence(at_ms) or (scored and self._baseline.can_hold):
             self._take(self._parts())
+        self._time.looked(at_ms, self.counts, self.bound)
 
     def _compare_with_past(self, at_ms: int, crashes: Counter[int], seconds: dict[int, float], shock: bool) -> None:
         factor = self._shared.seasons.at(self._hour.product, at_ms) if self._baseline.seasoned else 1.0
@@ -272,13 +273,7 @@ class Tracker:
         """Return all that a decision needs, given how the telemetry stands."""
         parts = self._parts()
         started_ms = self.bound.latest_start_ms(situation.at_ms) or self.origin_ms
-        answer = self._time.ask(
-            situation.at_ms,
-            self.counts,
-            self.bound,
-            self._trusted_groups,
-            leave_one_out=self.policy.tenants_least > 1,
-        )
+        answer = self._time.ask(situation.at_ms, self.counts, self.bound)
         evidence = self._evidence(parts)
         evidence.gate = answer.sentence
         evidence.gate_holding = holding_of(answer)

@@ -1,5 +1,7 @@
 """The bench of the detectors: what its parts rest on, and how it is asked for them."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from deploy.bench import detectors, detectors_gate, detectors_liar, detectors_st
 from deploy.bench.detectors_safeguards import by_tenant, crossing, draw, raw, twice, with_delays
 from detectors.gate_cell import HarmBound
 from detectors.gate_trial import passes
+from ingest.minutes import offset_seconds
 from ingest.topics import Topics
 from ingest.windows import step_decoder
 
@@ -65,12 +68,15 @@ def test_the_load_is_what_grouping_would_say() -> None:
     """Every step of the stage's load decodes, follows on the one before, and the full ones name all 64 cells."""
     topics = Topics(device_partitions=detectors_stage.PARTITIONS)
     load = detectors_stage.Load(4, topics, seed=1)
-    at_ms = 1_721_361_600_250
-    full = [step_decoder.decode(value) for value in load.full(at_ms)]
-    assert all(len(window.at_risk) == 64 == len(window.heard) for step in full for window in step.windows)
-    assert {window.rollout for window in full[0].windows} == {one.rollout for one in load.watched}
-    later = [step_decoder.decode(value) for value in load.quarter(at_ms + 250)]
-    assert all(step.since_ms == at_ms for step in later)
+    begin_ms = 1_721_361_600_250
+    full = [[step_decoder.decode(value) for value in load.full(begin_ms + 1000 * second)] for second in range(60)]
+    windows = [window for steps in full for step in steps for window in step.windows]
+    assert all(len(window.at_risk) == 64 == len(window.heard) for window in windows)
+    # In a minute each partition names each of them once, at the second at which its own minute begins.
+    named = Counter((window.rollout, second) for second, steps in enumerate(full) for window in steps[0].windows)
+    assert named == {(one.rollout, offset_seconds(one.rollout)): 1 for one in load.watched}
+    later = [step_decoder.decode(value) for value in load.quarter(begin_ms + 59_250)]
+    assert all(step.since_ms == begin_ms + 59_000 for step in later)
 
 
 def test_a_minute_of_a_few_rollouts_is_measured() -> None:
