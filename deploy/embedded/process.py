@@ -5,7 +5,6 @@ refuse new reports and flush the ones held, stop the pipeline and the sink after
 """
 
 import asyncio
-import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from deploy.drill.regular import daily_drill
 from deploy.embedded.parts import Parts, build
+from deploy.serving.garbage import sparing_collections
 from deploy.serving.keys import reload_keys
 from deploy.serving.loop import run_on_loop
 from deploy.serving.servers import Listener
@@ -92,10 +92,6 @@ class Embedded:
             await listener.start()
         if self._drill is not None:
             self._spawn("drill", self._drill.run)
-        # Start-up objects live as long as the process: the collector need not look at them again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 50, 100)
 
     async def stop(self) -> None:
         """End streams first, then drain reports into the log, then let the stages finish what they have read."""
@@ -188,7 +184,8 @@ def running(settings: Settings) -> Iterator[RunningEmbedded]:
         ready.set_result(RunningEmbedded(embedded))
         waiter = loop.create_task(end.wait())
         threading.Thread(target=lambda: (ended.wait(), loop.call_soon_threadsafe(end.set)), daemon=True).start()
-        await waiter
+        with sparing_collections():
+            await waiter
         await embedded.stop()
 
     def run() -> None:
@@ -207,4 +204,3 @@ def running(settings: Settings) -> Iterator[RunningEmbedded]:
     finally:
         ended.set()
         thread.join()
-        gc.unfreeze()

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import click
 
+from deploy.serving.garbage import sparing_collections
+
 
 class Process(Protocol):
     """A composition root that has been built.
@@ -56,7 +58,8 @@ async def live(make: Callable[[], Process]) -> int:
     click.echo("ready", nl=True)
     sys.stdout.flush()
     failed = asyncio.create_task(process.failed.wait())
-    await asyncio.wait({ended, failed}, return_when=asyncio.FIRST_COMPLETED)
+    with sparing_collections():
+        await asyncio.wait({ended, failed}, return_when=asyncio.FIRST_COMPLETED)
     ended.cancel()
     failed.cancel()
     await process.stop()
