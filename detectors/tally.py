@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from detectors.stacks import Stack, StackTally
 from ingest.windows import FirstCrash
 
 _TENANTS_MAX: Final = 1024
@@ -26,6 +27,7 @@ class CrashTally(msgspec.Struct, kw_only=True):
         tenants: hashed tenants of exposed crashes.
         signatures: signature to count, of exposed crashes.
         cells: cell to [exposed, control] crashes.
+        stacks: stacks of exposed crashes.
     """
 
     exposed: int = 0
@@ -35,6 +37,7 @@ class CrashTally(msgspec.Struct, kw_only=True):
     tenants: list[int] = []
     signatures: dict[str, int] = {}
     cells: dict[str, list[int]] = {}
+    stacks: StackTally = msgspec.field(default_factory=StackTally)
 
     def add(self, crash: FirstCrash, exposed: bool, cells_max: int) -> None:
         """Count one first crash in its arm."""
@@ -50,10 +53,16 @@ class CrashTally(msgspec.Struct, kw_only=True):
         known = crash.signature in self.signatures or len(self.signatures) < _SIGNATURES_MAX
         signature = crash.signature if known else _OTHER
         self.signatures[signature] = self.signatures.get(signature, 0) + 1
+        if known:
+            self.stacks.add(signature, crash.frames, crash.tenant)
 
     def top_signatures(self) -> list[tuple[str, int]]:
         """Return the most frequent signatures of exposed crashes, most frequent first, equal ones by name."""
         return sorted(self.signatures.items(), key=lambda item: (-item[1], item[0]))[:TOP]
+
+    def top_stacks(self) -> list[Stack]:
+        """Return the most frequent stack of each of the most frequent signatures, in their order."""
+        return self.stacks.most([signature for signature, _ in self.top_signatures()])
 
     def modules(self) -> dict[str, int]:
         """Return exposed crashes by the module that their signatures name."""

@@ -332,6 +332,7 @@ class Tracker:
             first_crash_ms=self.tally.first_ms,
             signatures=self.tally.top_signatures(),
             cells=loudest_cells(self.tally, self.counts),
+            stacks=self.tally.top_stacks(),
         )
 
     def as_past(self) -> PastRollout | None:

@@ -11,6 +11,7 @@ import msgspec
 
 from detectors.recovery import Recovery
 from detectors.scope import Scope
+from detectors.stacks import Stack
 
 
 class VerdictWord(enum.StrEnum):
@@ -139,6 +140,8 @@ class Evidence(msgspec.Struct, kw_only=True):
         first_crash_ms: event time of the first exposed crash.
         signatures: the most frequent signatures among exposed crashes, with counts.
         cells: the cells that weigh most, with their exposed and control crashes and counts at risk.
+        stacks: the most frequent stack of each of `signatures` whose reports had frames: for people, never evidence.
+            Empty in a record of a release before this field.
     """
 
     log10_evidence: float = 0.0
@@ -168,6 +171,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     first_crash_ms: int | None = None
     signatures: list[tuple[str, int]] = []
     cells: list[tuple[str, int, int, int, int]] = []
+    stacks: list[Stack] = []
 
 
 class ScopedDecision(msgspec.Struct, kw_only=True):

@@ -53,6 +53,8 @@ class FirstCrash(msgspec.Struct, array_like=True, frozen=True):
         build: the device's exact OS build before the crash (`22631.3880`), as margins name it: `other` where its
             product does not keep it apart. Empty in a record of a release before this field.
         model: the device's model, likewise.
+        frames: at most three places on the stack, innermost first (`csagent.sys+0xe14ed`): for people, never evidence.
+            Empty where the report has none, and in a record of a release before this field.
     """
 
     at_ms: int
@@ -65,6 +67,7 @@ class FirstCrash(msgspec.Struct, array_like=True, frozen=True):
     kind: str
     build: str = ""
     model: str = ""
+    frames: list[str] = []
 
 
 class MarginRisk(msgspec.Struct, array_like=True, frozen=True):

@@ -20,7 +20,7 @@ from ingest.grouping.columns import BootLoop, Bsod, Columns
 from ingest.grouping.devices import NAMED, Mask, set_on_disk, slot_of, updates_at
 from ingest.grouping.fleet import Rows
 from ingest.grouping.rivals import era_at
-from ingest.signature import signature_of
+from ingest.signature import signature_of, telling_frames
 from ingest.tenancy import tenant_hash
 from ingest.windows import FirstCrash
 
@@ -181,6 +181,7 @@ def first_crashes(
             signed[place].text,
             heard and not behind[place] and sites.scored(crash.tenant, crash.site, int(at[place])),
             "boot_loop" if isinstance(crash, BootLoop) else "bsod",
+            frames=telling_frames(crash.frames),
         )
     return {
         name: _told(np.flatnonzero(first), rows, placed, cohorts, cohorts.watched[name])

@@ -5,10 +5,22 @@ Pure and without state; used by the endpoint's dump reader and by grouping. See 
 
 from ingest.signature.blame import Blame, Evidence, Frame, FrameLike, blame_of, is_third_party
 from ingest.signature.normalise import MODULE_CHARS_MAX, bugcheck_facts, normalise_bugcheck, normalise_module
-from ingest.signature.signature import DELIBERATE, GRAINS, UNKNOWN, Grain, Signature, signature_of
+from ingest.signature.signature import (
+    DELIBERATE,
+    FRAME_CHARS_MAX,
+    FRAMES_HASHED_MAX,
+    GRAINS,
+    UNKNOWN,
+    Grain,
+    Signature,
+    signature_of,
+    telling_frames,
+)
 
 __all__ = [
     "DELIBERATE",
+    "FRAMES_HASHED_MAX",
+    "FRAME_CHARS_MAX",
     "GRAINS",
     "MODULE_CHARS_MAX",
     "UNKNOWN",
@@ -24,4 +36,5 @@ __all__ = [
     "normalise_bugcheck",
     "normalise_module",
     "signature_of",
+    "telling_frames",
 ]

@@ -19,6 +19,7 @@ GRAINS: Final[tuple[Grain, ...]] = ("module", "module+bugcheck", "frames")
 
 FRAMES_READ_MAX: Final = 64
 FRAMES_HASHED_MAX: Final = 3
+FRAME_CHARS_MAX: Final = 80
 UNKNOWN: Final = "<unknown>"
 """Stands for the module when none can be blamed. No file name holds ``<``, so no driver can take this name."""
 DELIBERATE: Final = "<deliberate>"
@@ -87,6 +88,22 @@ def signature_of(
     )
 
 
+def telling_frames(frames: Sequence[FrameLike]) -> list[str]:
+    """Return the places that the grain `frames` is made of, innermost first, as an engineer reads them.
+
+    At most three and all different, as `csagent.sys+0xe14ed`: drivers' own places, and the kernel's and the frameworks'
+    only where there is nothing else. Empty without a usable frame. Each is printable and at most `FRAME_CHARS_MAX`
+    characters; of a longer one the name is cut, which `~` marks, and never the offset.
+    """
+    places, telling = _read_frames(frames)
+    return [text if len(text) <= FRAME_CHARS_MAX else _cut(text) for text in _distinct(telling or places)]
+
+
+def _cut(text: str) -> str:
+    module, _, offset = text.rpartition("+")
+    return f"{module[: FRAME_CHARS_MAX - len(offset) - 2]}~+{offset}"
+
+
 def _subcode(code: int, parameters: Sequence[int | str]) -> int:
     number = bugcheck_facts(code).subcode
     if number is None or len(parameters) < number:
@@ -128,6 +145,11 @@ def _frames_text(places: Sequence[Frame], subcode: int) -> str:
     """Name the first place and hash the first three different ones with the subcode."""
     if not places:
         return "-"
-    distinct = [f"{module}+{offset & _U64_MASK:#x}" for module, offset in dict.fromkeys(places)][:FRAMES_HASHED_MAX]
+    distinct = _distinct(places)
     hashed = f"{subcode:x};{';'.join(distinct)}".encode()
     return f"{distinct[0]}|{blake2b(hashed, digest_size=_DIGEST_BYTES).hexdigest()}"
+
+
+def _distinct(places: Sequence[Frame]) -> list[str]:
+    """Return the first three different places as texts."""
+    return [f"{module}+{offset & _U64_MASK:#x}" for module, offset in dict.fromkeys(places)][:FRAMES_HASHED_MAX]

@@ -153,10 +153,19 @@ def test_bytes_from_before_attribution_and_the_gate_are_read(name: str) -> None:
     assert msgspec.json.decode((GOLDEN / "before" / f"{name}.json").read_bytes(), type=kind) == value
 
 
+@pytest.mark.parametrize("name", ["verdict", "switch", "cloud_event"])
+def test_bytes_from_before_stacks_are_read(name: str) -> None:
+    """Evidence of the release before has no frames; of those nothing is told."""
+    value, kind = WIRE[name]
+    assert b'"stacks"' not in (GOLDEN / "before_frames" / f"{name}.json").read_bytes()
+    assert msgspec.json.decode((GOLDEN / "before_frames" / f"{name}.json").read_bytes(), type=kind) == value
+
+
+@pytest.mark.parametrize("folder", ["before", "before_frames"])
 @pytest.mark.parametrize("name", ["envelope", "switch_record"])
-def test_an_envelope_from_before_still_verifies(name: str) -> None:
+def test_an_envelope_from_before_still_verifies(name: str, folder: str) -> None:
     kind = WIRE[name][1]
-    read = msgspec.json.decode((GOLDEN / "before" / f"{name}.json").read_bytes(), type=kind)
+    read = msgspec.json.decode((GOLDEN / folder / f"{name}.json").read_bytes(), type=kind)
     assert open_event(read if isinstance(read, Envelope) else read.envelope, KEYS).switch == a_switch()
 
 

@@ -60,6 +60,7 @@ class CrashLog:
                 kind="boot_loop" if crashes.loop[number] else "bsod",
                 build=people.builds[int(chunk.build[device])],
                 model=people.models[int(chunk.model[device])],
+                frames=self._kinds.frames[int(crashes.kind[number])],
             )
             self._rows.append(
                 Row(
@@ -90,7 +91,7 @@ class CrashLog:
             if not judged[once]:
                 crash = FirstCrash(
                     crash.at_ms, crash.cell, crash.group, crash.exposed, crash.tenant, crash.signature, False,
-                    crash.kind, crash.build, crash.model,
+                    crash.kind, crash.build, crash.model, crash.frames,
                 )  # fmt: skip
             found.setdefault((step, row.partition), {}).setdefault(row.rollout, []).append(crash)
         return found

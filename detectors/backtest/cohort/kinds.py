@@ -6,7 +6,7 @@ import numpy as np
 from detectors.backtest.draws import Ints
 from detectors.backtest.environment import CrashKind
 from detectors.backtest.scenario import Scenario
-from ingest.signature import signature_of
+from ingest.signature import signature_of, telling_frames
 
 
 class Kinds:
@@ -14,10 +14,12 @@ class Kinds:
 
     Attributes:
         signatures: by kind, its signature at grain module and bugcheck, as grouping names it.
+        frames: by kind, its places on the stack, as grouping tells them.
     """
 
     def __init__(self, scenario: Scenario) -> None:
         self.signatures: list[str] = []
+        self.frames: list[list[str]] = []
         self._known: dict[bytes, int] = {}
         self._usual = [self.of(kind) for kind in scenario.background.crashes]
         weights = np.array([kind.weight for kind in scenario.background.crashes])
@@ -30,6 +32,7 @@ class Kinds:
             self._known[key] = len(self.signatures)
             made = signature_of(kind.bugcheck, kind.parameters, kind.frames, kind.module)
             self.signatures.append(made.module_bugcheck)
+            self.frames.append(telling_frames(kind.frames))
         return self._known[key]
 
     def background(self, rng: np.random.Generator, count: int) -> Ints:

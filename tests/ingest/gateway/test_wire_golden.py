@@ -166,7 +166,7 @@ STEPS = {
                 crashes=[
                     FirstCrash(
                         AT_MS + 30, f"22631|laptop|broad|fresh|recent|{RIVAL}", 4, 1, 99, "csagent.sys!0x50", True,
-                        "bsod", "22631.3880", "Latitude 7440",
+                        "bsod", "22631.3880", "Latitude 7440", ["csagent.sys+0xe14ed", "csagent.sys+0xb5d9e"],
                     )
                 ],
                 heard=[HeardMinute(AT_MS, "22631|laptop|broad|day|recent", 4, 100, 7900, 0, 0)],
@@ -219,6 +219,14 @@ def test_a_step_from_before_margins_and_rivals_is_read() -> None:
     read = step_decoder.decode((GOLDEN / "before" / "step.json").read_bytes())
     assert read == msgspec.structs.replace(STEPS["step"], windows=[window])
     assert (read.windows[0].crashes[0].build, read.windows[0].crashes[0].model) == ("", "")
+
+
+def test_a_step_from_before_frames_is_read() -> None:
+    """The release before wrote crashes without frames: of those nothing is told."""
+    (window,) = STEPS["step"].windows
+    crash = msgspec.structs.replace(window.crashes[0], frames=[])
+    read = step_decoder.decode((GOLDEN / "before_frames" / "step.json").read_bytes())
+    assert read.windows == [msgspec.structs.replace(window, crashes=[crash])]
 
 
 class _CrashBefore(msgspec.Struct, array_like=True):
