@@ -12,6 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from detectors.drill import is_drill
+from detectors.stacks import Stack
 from detectors.verdict import Evidence, Reason, Verdict
 from ingest.rollouts import Rollout
 from signals.events import Switch, SwitchState
@@ -152,7 +153,7 @@ def with_level(
             stays = before is not None and before.target is not Level.NONE and level is not Level.NONE
             concerned = name in others or stays
             loud = rules.registry.co_victim_of(name, level) if concerned else Level.NONE
-            role, said = Role.CO_VICTIM, replace(page, module=module)
+            role, said = Role.CO_VICTIM, replace(page, module=module, stacks=_stacks_of(page, rules.registry, name))
         if before is None and loud is Level.NONE:
             continue
         said = replace(said, level=loud, role=role, resolved_by=resolved_by if loud is Level.NONE else "")
@@ -197,6 +198,11 @@ def _co_victims(case: PageCase, evidence: Evidence | None, registry: Registry, o
         shares[name] = (total + share, worst)
     loud = [(share, name, module) for name, (share, module) in shares.items() if share >= CO_VICTIM_SHARE]
     return {name: module for _, name, module in sorted(loud, reverse=True)[:CO_VICTIMS_MAX]}
+
+
+def _stacks_of(page: Page, registry: Registry, owner: str) -> list[Stack]:
+    """Return the stacks of crashes in an owner's modules: where others' code crashes is for them to know."""
+    return [one for one in page.stacks if registry.owner_of_module(one.signature.partition("|")[0]).owner == owner]
 
 
 def settled(case: PageCase, rules: Rules, now_ms: int, give_up_ms: int) -> PageCase:

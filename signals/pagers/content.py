@@ -15,8 +15,10 @@ import msgspec
 from detectors.drill import is_drill
 from detectors.recovery import Recovery
 from detectors.scope import Scope
+from detectors.stacks import Stack
 from detectors.verdict import REASON_DOCS, Evidence, Reason
 from ingest.rollouts import Rollout
+from ingest.signature import FRAME_CHARS_MAX
 from signals.events import Switch
 from signals.pagers.records import Page, PageCase
 from signals.pagers.words import Level, Role, Step
@@ -24,6 +26,8 @@ from signals.pagers.words import Level, Role, Step
 HEADLINE_MAX: Final = 120
 SIGNATURES_MAX: Final = 5
 RINGS_MAX: Final = 4
+FRAMES_MAX: Final = 3
+FRAMES: Final = "Frames"
 _SAFE: Final = re.compile(r"[^\x20-\x7e]")
 _WORDS: Final = {Level.CRITICAL: "KILLED", Level.HIGH: "HELD", Level.CHAT: "WATCHING", Level.NONE: "OVER"}
 
@@ -74,6 +78,7 @@ def page_of_ring(case: PageCase, ring: str, at_ms: int, lane: str) -> Page:
 def with_evidence(page: Page, evidence: Evidence) -> Page:
     """Return the page with the numbers of a verdict; the signatures are those seen most."""
     ordered = sorted(evidence.signatures, key=lambda one: (-one[1], one[0]))
+    signatures = [(_clean(name, 330), count) for name, count in ordered[:SIGNATURES_MAX]]
     return msgspec.structs.replace(
         page,
         exposed=evidence.exposed,
@@ -86,9 +91,21 @@ def with_evidence(page: Page, evidence: Evidence) -> Page:
         rate_low=evidence.rate_ratio_low,
         rate_high=evidence.rate_ratio_high,
         first_crash_ms=evidence.first_crash_ms or 0,
-        signatures=[(_clean(name, 330), count) for name, count in ordered[:SIGNATURES_MAX]],
+        signatures=signatures,
         signatures_more=max(0, len(ordered) - SIGNATURES_MAX),
+        stacks=_stacks(evidence, [name for name, _ in signatures]),
     )
+
+
+def _stacks(evidence: Evidence, signatures: Sequence[str]) -> list[Stack]:
+    """Return the stacks of some signatures, in their order, fit to be shown."""
+    found: dict[str, Stack] = {}
+    for one in evidence.stacks:
+        name = _clean(one.signature, 330)
+        if name in signatures and one.frames:
+            frames = [_clean(frame, FRAME_CHARS_MAX) for frame in one.frames[:FRAMES_MAX]]
+            found.setdefault(name, msgspec.structs.replace(one, signature=name, frames=frames))
+    return [found[name] for name in dict.fromkeys(signatures) if name in found]
 
 
 def part_of(scope: Scope) -> str:
@@ -162,7 +179,9 @@ def headline(page: Page, step: Step) -> str:
 
 def body(page: Page, step: Step) -> list[str]:
     """Return the long text, a fact a line, those first that decide what to do."""
-    lines = [f"{name}: {value}" for name, value in facts(page).items()]
+    lines = []
+    for name, value in facts(page).items():
+        lines += [f"{name}: {text}" for text in (stack_texts(page) if name == FRAMES else (value,))]
     if step is Step.RESOLVE:
         lines.insert(0, f"This is over: the rollout {_ENDED.get(page.resolved_by, 'may go on')}.")
     elif page.role is Role.CO_VICTIM:
@@ -193,11 +212,22 @@ def facts(page: Page) -> dict[str, str]:
         "First seen": _time(page.first_crash_ms),
         "Top signatures": "; ".join(f"{name} ({count})" for name, count in page.signatures)
         + (f"; and {page.signatures_more} more" if page.signatures_more else ""),
+        FRAMES: "; ".join(stack_texts(page)),
         "Your module": page.module,
         "Recovery": page.recovery,
         "Rollout": f"{page.rollout} event {page.number}" if page.number else page.rollout,
     }
     return {name: text for name, text in found.items() if text}
+
+
+def stack_texts(page: Page) -> list[str]:
+    """Return each signature's most frequent frames, innermost first, and on how many of its devices they were seen."""
+    counts = dict(page.signatures)
+    return [
+        f"{one.signature} most often at {', '.join(one.frames)} "
+        f"({'' if one.exact else 'at least '}{one.devices:,} of {counts.get(one.signature, one.devices):,} devices)"
+        for one in page.stacks
+    ]
 
 
 def links(page: Page, base: str) -> list[tuple[str, str]]:

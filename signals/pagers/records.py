@@ -3,8 +3,8 @@
 `cordon.pages.v1` holds a `PageCase` per rollout, compacted: it is the outbox and the outbox's state at once, so what
 must be sent and how far it got survive any death together. `cordon.pagings.v1` holds every attempt with its answer, and
 is what the store keeps; `cordon.pageorders.v1` holds a `PageOrder` for everything that a person asked. Invariant: a
-page names vendor, product, version, rings, modules and numbers; no device, no customer, no person and nobody's free
-text ever gets into one.
+page names vendor, product, version, rings, modules, places in them and numbers; no device, no customer, no person and
+nobody's free text ever gets into one.
 """
 
 from typing import Annotated
@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from detectors.stacks import Stack
 from signals.pagers.words import Answered, Level, OrderAction, Role, Step
 
 TEXT_MAX = 512
@@ -42,6 +43,7 @@ class Page(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
         first_crash_ms: event time of the first crash; 0 if unknown.
         signatures: the most frequent crash signatures with counts, most frequent first.
         signatures_more: how many signatures are not listed.
+        stacks: the most frequent stack of each listed signature whose reports had frames.
         module: for a co-victim, the module that crashes.
         recovery: what is known of devices coming back, in one sentence; empty while nothing is.
         rollouts: for the operator's page, how many rollouts are held because Cordon can't see.
@@ -75,6 +77,7 @@ class Page(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     first_crash_ms: int = 0
     signatures: list[tuple[str, int]] = []
     signatures_more: int = 0
+    stacks: list[Stack] = []
     module: str = ""
     recovery: str = ""
     rollouts: int = 0

@@ -78,7 +78,10 @@ def incidents(views: Views, owning: Owning, terms: Terms, now_ms: int) -> Incide
     return IncidentFeed(
         title=f"Cordon: incidents of {called}",
         description="Rollouts that were held or killed, of this vendor and of those that share with it both ways.",
-        items=[_item(facts, whose, terms, now_ms, moved_ms) for moved_ms, whose, facts in found[:ITEMS_MAX]],
+        items=[
+            _item(facts, whose, rollout_of(facts, owning, terms, now_ms), moved_ms)
+            for moved_ms, whose, facts in found[:ITEMS_MAX]
+        ],
     )
 
 
@@ -119,8 +122,7 @@ def _stopped(facts: Facts) -> bool:
     return switch.state in (*_STOPS, SwitchState.RELEASED) or switch.previous_state in _STOPS or switch.whole in _STOPS
 
 
-def _item(facts: Facts, whose: Owning, terms: Terms, now_ms: int, moved_ms: int) -> FeedItem:
-    told = rollout_of(facts, terms, now_ms)
+def _item(facts: Facts, whose: Owning, told: VendorRollout, moved_ms: int) -> FeedItem:
     state = state_of(facts.switch)
     owner = whose.owner(told.vendor, told.product)
     update = _clean(f"{told.product} {told.version}")
@@ -143,6 +145,11 @@ def _content(told: VendorRollout, update: str) -> str:
     if evidence is not None:
         ratio = f", {evidence.rate_ratio:g} times the rate of others" if evidence.rate_ratio is not None else ""
         lines.append(f"At least {evidence.crashed_at_least:,} devices crashed{ratio}.")
+        lines += [
+            f"{_clean(one.signature)} most often at {', '.join(map(_clean, one.frames))}, "
+            f"on at least {one.crashed_at_least:,} devices."
+            for one in evidence.stacks
+        ]
     recovery = told.recovery
     if recovery is not None:
         named = (

@@ -17,8 +17,9 @@ from signals.delivery.views import Views
 from signals.events import Switch
 from signals.pagers.content import started_rings
 from signals.vendors.anonymity import Terms, step_of
+from signals.vendors.health import OTHER
 from signals.vendors.owning import Owning
-from signals.vendors.words import VendorEvidence, VendorRecovery, VendorRollout
+from signals.vendors.words import VendorEvidence, VendorRecovery, VendorRollout, VendorStack
 
 ROLLOUTS_MAX: Final = 200
 _LOOKED_AT_MAX: Final = 50_000
@@ -30,7 +31,7 @@ def rollouts_of(views: Views, owning: Owning, terms: Terms, now_ms: int) -> list
     for name in views.known(_LOOKED_AT_MAX):
         facts = views.facts(name)
         if facts is not None and is_told(facts, owning, terms):
-            found.append(rollout_of(facts, terms, now_ms))
+            found.append(rollout_of(facts, owning, terms, now_ms))
     found.sort(key=lambda one: (one.state not in ("killed", "held"), one.rollout))
     return sorted(found[:ROLLOUTS_MAX], key=lambda one: one.rollout)
 
@@ -44,8 +45,8 @@ def is_told(facts: Facts, owning: Owning, terms: Terms) -> bool:
     return declared or any(_enough(evidence, terms) for evidence in _evidences(facts))
 
 
-def rollout_of(facts: Facts, terms: Terms, now_ms: int) -> VendorRollout:
-    """Return one rollout as it is told."""
+def rollout_of(facts: Facts, asking: Owning, terms: Terms, now_ms: int) -> VendorRollout:
+    """Return one rollout as it is told to who asks, whose own it need not be."""
     named, verdict = facts.named, facts.verdict
     assert named is not None
     told = VendorRollout(
@@ -64,7 +65,7 @@ def rollout_of(facts: Facts, terms: Terms, now_ms: int) -> VendorRollout:
         verdict=verdict.verdict.value,
         reason=verdict.reason.value,
         at_ms=verdict.at_ms,
-        evidence=evidence_of(verdict.evidence, terms),
+        evidence=evidence_of(verdict.evidence, asking, terms),
         recovery=recovery_of(verdict.recovery, terms),
     )
 
@@ -78,7 +79,7 @@ def state_of(switch: Switch | None) -> str:
     return switch.state.value if switch.scope.whole else ""
 
 
-def evidence_of(evidence: Evidence, terms: Terms) -> VendorEvidence | None:
+def evidence_of(evidence: Evidence, asking: Owning, terms: Terms) -> VendorEvidence | None:
     """Return the numbers in steps; None while they are of few devices or few tenants."""
     crashed = step_of(evidence.crashes_exposed, terms)
     if crashed is None or not _enough(evidence, terms):
@@ -91,7 +92,20 @@ def evidence_of(evidence: Evidence, terms: Terms) -> VendorEvidence | None:
         rate_ratio=float(f"{ratio:.1g}") if ratio is not None and math.isfinite(ratio) else None,
         log10_evidence=math.floor(evidence.log10_evidence),
         log10_needed_to_kill=evidence.log10_needed_to_kill,
+        stacks=stacks_of(evidence, asking, terms),
     )
+
+
+def stacks_of(evidence: Evidence, asking: Owning, terms: Terms) -> list[VendorStack]:
+    """Return where the modules of who asks crash, of enough devices and tenants; others' modules are not named."""
+    told = []
+    for one in evidence.stacks:
+        crashed = step_of(one.devices, terms)
+        if crashed is None or one.tenants < terms.tenants or not asking.owns_module(one.signature.partition("|")[0]):
+            continue
+        frames = [frame if asking.owns_module(frame.rpartition("+")[0]) else OTHER for frame in one.frames]
+        told.append(VendorStack(signature=one.signature, frames=frames, crashed_at_least=crashed))
+    return told
 
 
 def recovery_of(recovery: Recovery | None, terms: Terms) -> VendorRecovery | None:

@@ -79,6 +79,21 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     before_ms: int
 
 
+class VendorStack(msgspec.Struct, kw_only=True):
+    """Where crashes of one signature, in a module of the vendor, happen most often.
+
+    Attributes:
+        signature: module and bugcheck.
+        frames: at most three places, innermost first, as `csagent.sys+0xe14ed`; `(other)` for those in modules that the
+            registry does not give to the vendor.
+        crashed_at_least: devices that crashed so, in steps of the ladder.
+    """
+
+    signature: str
+    frames: list[str]
+    crashed_at_least: int
+
+
 class VendorEvidence(msgspec.Struct, kw_only=True):
     """The evidence of a rollout, in steps of a ladder (1, 2, 5, 10, 20, 50, ...).
 
@@ -89,6 +104,7 @@ class VendorEvidence(msgspec.Struct, kw_only=True):
         rate_ratio: how many times the rate of the others, to one digit.
         log10_evidence: for harm, whole.
         log10_needed_to_kill: as policy demands.
+        stacks: of the most frequent signatures, those in the vendor's modules; none of few devices or few tenants.
     """
 
     crashed_at_least: int
@@ -97,6 +113,7 @@ class VendorEvidence(msgspec.Struct, kw_only=True):
     rate_ratio: float | None
     log10_evidence: int
     log10_needed_to_kill: float
+    stacks: list[VendorStack] = []
 
 
 class VendorRecovery(msgspec.Struct, kw_only=True):

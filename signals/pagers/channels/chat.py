@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from apprise import Apprise, NotifyFormat, NotifyType
 
 from signals.pagers.channels.interface import AGAIN, Answer, Message
+from signals.pagers.content import FRAMES
 from signals.pagers.records import TEXT_MAX
 from signals.pagers.words import Answered, ChannelKind, Level, Step
 
@@ -77,10 +78,13 @@ class ChatChannel:
 
 
 def texts(kind: ChannelKind, message: Message) -> tuple[str, str]:
-    """Return title and body, cut to what the service takes."""
+    """Return title and body, cut to what the service takes: frames go first, those of the rarest signature before."""
     lines = [*message.lines, *(f"{text}: {href}" for text, href in message.links)]
-    body = "\n".join(lines) or message.headline
     most = BODY_MAX[kind]
+    for place in reversed([place for place, line in enumerate(lines) if line.startswith(f"{FRAMES}: ")]):
+        if len("\n".join(lines)) > most:
+            del lines[place]
+    body = "\n".join(lines) or message.headline
     return message.headline[:TITLE_MAX], body if len(body) <= most else body[: most - 3] + "..."
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from detectors.stacks import Stack
 from ingest.events import encoder
 from signals.pagers.records import (
     Delivery,
@@ -45,6 +46,15 @@ PAGE = Page(
     rate_high=4100.0,
     first_crash_ms=1_721_362_170_000,
     signatures=[("csagent.sys|0x50", 10), ("ntfs.sys|0x24", 1)],
+    stacks=[
+        Stack(
+            signature="csagent.sys|0x50",
+            frames=["csagent.sys+0xe14ed", "csagent.sys+0xb5d9e"],
+            devices=9,
+            tenants=4,
+            exact=False,
+        )
+    ],
 )
 TASK = Task(sequence=2, step=Step.TRIGGER, level=Level.CRITICAL, episode=1, since_ms=1_721_362_200_100, page=PAGE)
 WIRE: dict[str, Any] = {
@@ -126,3 +136,14 @@ def test_the_bytes_written_are_the_golden_ones(name: str) -> None:
 @pytest.mark.parametrize("name", WIRE)
 def test_the_golden_bytes_are_read_as_what_they_say(name: str) -> None:
     assert msgspec.json.decode((GOLDEN / f"{name}.json").read_bytes(), type=type(WIRE[name])) == WIRE[name]
+
+
+def test_a_case_from_before_frames_is_read() -> None:
+    """The release before wrote pages without stacks: what was under way goes on, and tells of none."""
+    read = msgspec.json.decode((GOLDEN / "before_frames" / "page_case.json").read_bytes(), type=PageCase)
+    page = msgspec.structs.replace(PAGE, stacks=[])
+    (incident,) = WIRE["page_case"].incidents
+    (delivery,) = incident.deliveries
+    delivery = msgspec.structs.replace(delivery, told=page, tasks=[msgspec.structs.replace(TASK, page=page)])
+    incident = msgspec.structs.replace(incident, page=page, deliveries=[delivery])
+    assert read == msgspec.structs.replace(WIRE["page_case"], incidents=[incident])
