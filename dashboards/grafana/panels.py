@@ -161,7 +161,10 @@ def series(
         panel.override_by_name(name, values)
     for name in dashed:
         style = {"fill": "dash", "dash": [8, 6]}
-        panel.override_by_name(name, [dashboard.DynamicConfigValue(id_val="custom.lineStyle", value=style)])
+        panel.override_by_name(name, [
+            dashboard.DynamicConfigValue(id_val="custom.lineStyle", value=style),
+            dashboard.DynamicConfigValue(id_val="custom.fillOpacity", value=0),
+        ])  # fmt: skip
     if band is not None:
         panel.override_by_name(band[1], [dashboard.DynamicConfigValue(id_val="custom.fillBelowTo", value=band[0])])
     return panel  # type: ignore[no-any-return]

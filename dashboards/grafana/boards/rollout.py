@@ -48,7 +48,12 @@ ROLLOUT = Board(
                     "Evidence of harm (power of ten)",
                     Asked("rollout/evidence"),
                     unit="none",
-                    colors={"evidence": BLUE, "needed_to_hold": ORANGE, "needed_to_kill": RED},
+                    colors={
+                        "with_everybody": SKY,
+                        "evidence": BLUE,
+                        "needed_to_hold": ORANGE,
+                        "needed_to_kill": RED,
+                    },
                     dashed=("needed_to_hold", "needed_to_kill"),
                     about="Valid at any moment one looks; decisions latch at the first crossing.",
                 ),
