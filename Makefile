@@ -37,10 +37,10 @@ check: setup ## Lint, formatting, types, layers (under a minute)
 
 test: setup ## Run every test (fetches a Kafka broker once, where Java and Maven are found)
 	@$(BIN)/python -m deploy.kafka --fetch || echo "tests that need a Kafka broker will be skipped (with CI=true: fail)"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: setup ## Kill processes and brokers in twenty seeded incidents (about half an hour)
-	@CHAOS_SERIES=20 $(BIN)/python -m pytest tests/deploy/distributed/test_chaos.py tests/deploy/distributed/test_faults.py -q $(ARGS)
+	@CHAOS_SERIES=20 $(BIN)/python -m pytest tests/deploy/distributed/test_chaos.py tests/deploy/distributed/test_faults.py -q -m "chaos or not chaos" $(ARGS)
 
 chaos-signals: setup ## Let delivery fail in 1,000 simulated runs, kill processes in 20 real ones (about a quarter of an hour)
 	@CHAOS_RUNS=1000 CHAOS_SERIES=20 $(BIN)/python -m pytest tests/signals/test_delivery_faults.py tests/system/test_signals_chaos.py -q $(ARGS)

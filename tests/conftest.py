@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# Folders whose tests start whole Cordons and brokers.
+LONGEST = ("tests/deploy/distributed", "tests/system", "tests/deploy/workers", "tests/deploy", "tests/dashboards")
+
 # No deadline: a shared machine pauses a test for longer than any example takes. Continuous integration draws the same
 # examples in every run, so that a red run is the change's doing; a developer's runs go on looking for new ones.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
@@ -83,6 +86,17 @@ def kafka_lane(kafka: LocalKafka) -> Iterator[Topics]:
 
     with lane_on(kafka) as topics:
         yield topics
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, file by file: begun last, one file would hold up the end of a run in parallel."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+
+    def rank(item: pytest.Item) -> tuple[int, int]:
+        folder = item.path.relative_to(REPOSITORY).parent.as_posix()
+        return next((i for i, first in enumerate(LONGEST) if folder.startswith(first)), len(LONGEST)), -slow[item.path]
+
+    items.sort(key=rank)
 
 
 def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:

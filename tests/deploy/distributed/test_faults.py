@@ -162,6 +162,7 @@ def test_a_broker_that_is_killed_in_mid_incident(
     check_same(undisturbed.left, one.left())
 
 
+@pytest.mark.chaos
 def test_a_network_that_is_refused_for_half_a_minute(
     one: Incident, network: tuple[LocalKafka, FlakyProxy], undisturbed: Undisturbed
 ) -> None:
@@ -228,6 +229,7 @@ def test_a_spool_without_room_on_its_disk(
     check_same(undisturbed.left, one.left())
 
 
+@pytest.mark.chaos
 def test_a_worker_that_joins_and_leaves_under_load(one: Incident, undisturbed: Undisturbed, tmp_path: Path) -> None:
     owned: list[float] = []
 

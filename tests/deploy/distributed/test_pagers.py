@@ -72,7 +72,9 @@ def test_a_kill_is_paged_once_and_resolved_by_the_process_after_it(
     process.start()
     eventually(lambda: ask(process, rollout, "release"), SECONDS_MAX)
     eventually(lambda: ("acme", "resolve") in actions(receiver), SECONDS_MAX)
-    assert actions(receiver) == [("acme", "trigger"), ("acme", "resolve")]
+    # Killed after a page was sent and before that was noted, it is sent again under the same key, which pages nobody.
+    assert list(dict.fromkeys(actions(receiver))) == [("acme", "trigger"), ("acme", "resolve")]
+    assert actions(receiver)[-1] == ("acme", "resolve")
     assert {one.body["dedup_key"] for one in receiver.received} == {f"cordon/{rollout}/acme/1"}
 
 
