@@ -2,7 +2,8 @@
 
 The replay goes through a real embedded Cordon over HTTP; its pagers post to a receiver on loopback, at an address for
 each vendor. Background crashes fall in the modules of all twenty. Then two persons release the kill. Ends with 0 when
-exactly one vendor was told, with one critical page within ten seconds of the kill, and told that it is over.
+exactly one vendor was told, with one critical page within ten seconds of the kill that names the place in its code, and
+told that it is over.
 """
 
 import json
@@ -26,12 +27,16 @@ from deploy.replay.remote import connected
 from deploy.replay.result import ReplayResult
 from detectors.backtest.library import load
 from detectors.backtest.scenario import CrashKind, Scenario
+from ingest.events import Frame
 from ingest.settings import Settings
 from signals.client import KillSwitchClient, PublicKeys, SwitchError
 from signals.events import Switch
+from signals.pagers.content import FRAMES
 
 LANE: Final = "demo"
 GUILTY: Final = "crowdstrike"
+# Where the scenario's bad content makes the sensor fault.
+FAULT: Final = "csagent.sys+0xe14ed"
 # Forty times the usual: each vendor's module shall crash within the half hour, on this small fleet too.
 CRASHES_PER_DAY: Final = 0.3
 PAGE_SECONDS_MAX: Final = 10.0
@@ -86,8 +91,14 @@ def scenario_with_vendors() -> Scenario:
     """Return 2024-07-19 with background crashes in every vendor's module."""
     scenario = load("july-19")
     crashes = [
-        CrashKind(module=module, bugcheck=bugcheck, weight=5.0, frames=[]) for _, module, bugcheck in VENDORS
-    ]  # fmt: skip
+        CrashKind(
+            module=module,
+            bugcheck=bugcheck,
+            weight=5.0,
+            frames=[Frame(module=module, offset=at) for at in (0x1A2F4 + 0x1350 * number, 0x8C10 + 0x2A8 * number)],
+        )
+        for number, (_, module, bugcheck) in enumerate(VENDORS)
+    ]
     background = msgspec.structs.replace(scenario.background, crashes=crashes, crashes_per_device_day=CRASHES_PER_DAY)
     return msgspec.structs.replace(scenario, background=background)
 
@@ -200,6 +211,7 @@ def findings(told: Told) -> list[tuple[str, str, bool]]:
     first = next((one for one in triggers if one.body["payload"]["severity"] == "critical"), None)
     ended = next((one for one in told.received if one.body.get("event_action") == "resolve"), None)
     to_page = None if first is None or told.kill is None else (first.at_ms - told.kill.decided_ms) / 1000
+    frames = "" if first is None else str(first.body["payload"].get("custom_details", {}).get(FRAMES, ""))
     to_end = None if ended is None else (ended.at_ms - told.released_ms) / 1000
     keys = {one.body["dedup_key"] for one in told.received if "dedup_key" in one.body}
     return [
@@ -216,6 +228,7 @@ def findings(told: Told) -> list[tuple[str, str, bool]]:
             "none" if to_page is None else f"{to_page:.2f} s",
             to_page is not None and to_page <= PAGE_SECONDS_MAX,
         ),
+        ("the page names the place in the code", FAULT if FAULT in frames else frames or "nothing", FAULT in frames),
         ("resolved after the release", "no" if to_end is None else f"{max(0.0, to_end):.2f} s", ended is not None),
         ("what was sent is in the store", f"{told.stored} attempts", told.stored >= len(told.received) > 0),
     ]

@@ -102,8 +102,8 @@ def _stacks(evidence: Evidence, signatures: Sequence[str]) -> list[Stack]:
     found: dict[str, Stack] = {}
     for one in evidence.stacks:
         name = _clean(one.signature, 330)
-        if name in signatures and one.frames:
-            frames = [_clean(frame, FRAME_CHARS_MAX) for frame in one.frames[:FRAMES_MAX]]
+        frames = [_clean(frame, FRAME_CHARS_MAX) for frame in one.frames[:FRAMES_MAX] if frame]
+        if name in signatures and frames:
             found.setdefault(name, msgspec.structs.replace(one, signature=name, frames=frames))
     return [found[name] for name in dict.fromkeys(signatures) if name in found]
 
@@ -223,11 +223,12 @@ def facts(page: Page) -> dict[str, str]:
 def stack_texts(page: Page) -> list[str]:
     """Return each signature's most frequent frames, innermost first, and on how many of its devices they were seen."""
     counts = dict(page.signatures)
-    return [
-        f"{one.signature} most often at {', '.join(one.frames)} "
-        f"({'' if one.exact else 'at least '}{one.devices:,} of {counts.get(one.signature, one.devices):,} devices)"
-        for one in page.stacks
-    ]
+    texts = []
+    for one in page.stacks:
+        of = max(one.devices, counts.get(one.signature, 0))
+        seen = f"{'' if one.exact else 'at least '}{one.devices:,} of {of:,} device{'s' if of != 1 else ''}"
+        texts.append(f"{one.signature} most often at {', '.join(one.frames)} ({seen})")
+    return texts
 
 
 def links(page: Page, base: str) -> list[tuple[str, str]]:

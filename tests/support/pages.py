@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from detectors.stacks import Stack
 from signals.pagers.channels.interface import Message
 from signals.pagers.content import body, headline, links
 from signals.pagers.records import Page
@@ -33,6 +34,15 @@ PAGE = Page(
     rate_high=4100.0,
     first_crash_ms=1_721_362_170_000,
     signatures=[("csagent.sys|0x50", 10), ("ntfs.sys|0x24", 1)],
+    stacks=[
+        Stack(
+            signature="csagent.sys|0x50",
+            frames=["csagent.sys+0xe14ed", "csagent.sys+0xb5d9e", "csagent.sys+0xdee01"],
+            devices=9,
+            tenants=4,
+        ),
+        Stack(signature="ntfs.sys|0x24", frames=["ntfs.sys+0x1c2f0"], devices=1, tenants=1, exact=False),
+    ],
 )
 BASE = "https://cordon.example.net/"
 
@@ -86,6 +96,17 @@ PAGES = st.builds(
     first_crash_ms=st.integers(0, 4_000_000_000_000),
     signatures=st.lists(st.tuples(st.text(max_size=330), _COUNTS), max_size=5),
     signatures_more=_COUNTS,
+    stacks=st.lists(
+        st.builds(
+            Stack,
+            signature=st.text(max_size=330),
+            frames=st.lists(st.text(max_size=80), max_size=3),
+            devices=_COUNTS,
+            tenants=st.integers(0, 32),
+            exact=st.booleans(),
+        ),
+        max_size=5,
+    ),
     module=_NAMES | st.just(""),
     drill=st.booleans(),
 )

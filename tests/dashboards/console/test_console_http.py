@@ -7,6 +7,7 @@ import pytest
 
 from dashboards.console.history import NO_STORE, MemoryRows
 from dashboards.console.session import COOKIE
+from detectors.stacks import Stack
 from detectors.verdict import DecisionWord
 from ingest.log.interface import Entry
 from ingest.sight import Cause, Sight, Unseen
@@ -184,6 +185,7 @@ def test_texts_of_others_are_shown_and_never_run() -> None:
         said = msgspec.structs.replace(said, vendor=EVIL, product=EVIL, version=EVIL, sentence=EVIL)
         said.evidence.signatures = [(EVIL, 3)]
         said.evidence.new_signatures = [(EVIL, 3, 0)]
+        said.evidence.stacks = [Stack(signature=EVIL, frames=[EVIL], devices=2, exact=False)]
         said.evidence.loudest_margin = (EVIL, 2.0)
         said.evidence.attribution = EVIL
         rig.say(said)
@@ -194,6 +196,9 @@ def test_texts_of_others_are_shown_and_never_run() -> None:
             assert "alert(2)</script>" not in text, path
             assert "\N{RIGHT-TO-LEFT OVERRIDE}" not in text
         assert "&lt;img src=x onerror=alert(1)&gt;&#34;&#39;\N{REPLACEMENT CHARACTER}" in operator.get("/").text
+        page = operator.get(f"/rollouts/{ROLLOUT}").text
+        assert "most often at <bdi>&lt;img src=x" in page
+        assert "(at least 2 of 3 devices)" in page
         shown = operator.get("/rollouts/%3Cscript%3E")
         assert shown.status_code == 404
         assert "<script>" not in shown.text

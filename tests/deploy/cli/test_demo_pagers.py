@@ -17,11 +17,17 @@ KILL_MS = 1_721_362_200_000
 
 
 def got(
-    action: str, *, late_ms: int = 100, service: str = "crowdstrike", severity: str = "critical", key: str = "k"
+    action: str,
+    *,
+    late_ms: int = 100,
+    service: str = "crowdstrike",
+    severity: str = "critical",
+    key: str = "k",
+    frames: str = "csagent.sys|0x50 most often at csagent.sys+0xe14ed, csagent.sys+0xb5d9e (17 of 17 devices)",
 ) -> Received:
     body: dict[str, Any] = {"event_action": action, "dedup_key": key}
     if action == "trigger":
-        body["payload"] = {"severity": severity}
+        body["payload"] = {"severity": severity, "custom_details": {"Frames": frames}}
     return Received(KILL_MS + late_ms, service, "v2/enqueue", body)
 
 
@@ -51,6 +57,10 @@ def test_what_should_hold_holds() -> None:
         (lambda good: {"received": [*good, got("trigger", service="nvidia")]}, "exactly one vendor was told"),
         (lambda good: {"received": [*good, got("trigger", key="k2")]}, "one critical page"),
         (lambda good: {"received": [good[0], got("trigger", late_ms=10_001), good[2]]}, "page within 10 s of the kill"),
+        (
+            lambda good: {"received": [good[0], got("trigger", frames="a.sys|0x1 most often at a.sys+0x1"), good[2]]},
+            "the page names the place in the code",
+        ),
         (lambda good: {"received": good[:2]}, "resolved after the release"),
         (lambda good: {"stored": 2}, "what was sent is in the store"),
         (lambda good: {"modules": 19}, "modules of all 20 vendors crashed"),
@@ -62,7 +72,7 @@ def test_what_does_not_hold_is_named(change: Callable[[list[Received]], dict[str
 
 
 def test_nothing_received_is_no_success() -> None:
-    assert len(failing(told(received=[], stored=0))) == 6
+    assert len(failing(told(received=[], stored=0))) == 7
 
 
 def test_every_vendor_of_the_demo_crashes_in_the_background() -> None:

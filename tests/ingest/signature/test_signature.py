@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.signature import DELIBERATE, GRAINS, UNKNOWN, Frame, signature_of
+from ingest.signature import (
+    DELIBERATE,
+    FRAME_CHARS_MAX,
+    FRAMES_HASHED_MAX,
+    GRAINS,
+    UNKNOWN,
+    Frame,
+    signature_of,
+    telling_frames,
+)
 
 JULY_19 = (Frame("ntoskrnl.exe", 0x40F4E1), Frame("csagent.sys", 0xE14ED), Frame("csagent.sys", 0xB71B6))
 
@@ -108,3 +117,27 @@ def test_any_crash_gets_bounded_printable_names_that_nest(
     assert len(finest) < 330
     assert signature == signature_of(code, parameters, frames, stated)
     assert signature_of(signature.bugcheck, parameters, frames, stated) == signature
+
+
+def test_the_places_told_are_those_that_the_finest_grain_is_made_of() -> None:
+    assert telling_frames(JULY_19) == ["csagent.sys+0xe14ed", "csagent.sys+0xb71b6"]
+    assert telling_frames([Frame("nt", 1), Frame("NDIS.sys", 2)]) == ["ntoskrnl.exe+0x1", "ndis.sys+0x2"]
+    assert telling_frames([Frame("A.sys", n) for n in (7, 7, 7, 8, 9, 10)]) == ["a.sys+0x7", "a.sys+0x8", "a.sys+0x9"]
+    assert telling_frames([]) == telling_frames([Frame("a|b.sys", 1)]) == []
+
+
+def test_of_a_place_with_a_long_name_the_offset_stays() -> None:
+    (told,) = telling_frames([Frame("x" * 120 + ".sys", 2**64 - 1)])
+    assert len(told) == FRAME_CHARS_MAX
+    assert told.endswith("x~+0xffffffffffffffff")
+
+
+@given(ANY_FRAMES)
+def test_any_frames_are_told_bounded_and_printable(frames: Sequence[Frame]) -> None:
+    told = telling_frames(frames)
+    assert len(told) <= FRAMES_HASHED_MAX
+    assert all(place.isprintable() and 0 < len(place) <= FRAME_CHARS_MAX for place in told)
+    finest = signature_of(0x50, [], frames).frames.split("|")[2]
+    assert (finest == "-") == (not told)
+    if told and "~" not in told[0]:
+        assert finest == told[0]

@@ -11,11 +11,13 @@ import jsonschema
 import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
+from msgspec.structs import replace
 
-from signals.pagers.channels.chat import ChatChannel, texts
+from detectors.stacks import Stack
+from signals.pagers.channels.chat import BODY_MAX, ChatChannel, texts
 from signals.pagers.channels.interface import Message
 from signals.pagers.words import Answered, ChannelKind, Step
-from support.pages import MESSAGES, message
+from support.pages import MESSAGES, PAGE, message
 
 SCHEMAS = Path(__file__).parent / "schemas"
 URLS = {
@@ -108,6 +110,25 @@ def test_the_short_text_is_the_title_and_the_long_one_follows_with_its_links() -
     assert title == message().headline
     assert body.startswith("Update: crowdstrike falcon-content 291")
     assert "Console: https://cordon.example.net/console/rollouts/r-0123456789abcdef" in body
+
+
+def test_frames_go_where_a_chat_takes_no_more_and_links_stay() -> None:
+    """Slack and mail show the frames of all five signatures, Teams those of the first ones."""
+    names = [f"driver-{number}.sys" for number in range(5)]
+    stacks = [
+        Stack(signature=f"{name}|0x50", frames=[f"{name}+{place:#x}" for place in range(3)], devices=9 - number)
+        for number, name in enumerate(names)
+    ]
+    page = replace(PAGE, signatures=[(one.signature, 9) for one in stacks], stacks=stacks)
+    shown = {kind: texts(kind, message(page=page))[1] for kind in ChannelKind if kind in BODY_MAX}
+    assert [shown[kind].count("Frames: ") for kind in (ChannelKind.SLACK, ChannelKind.EMAIL)] == [5, 5]
+    few = shown[ChannelKind.TEAMS]
+    told = [name for name in names if f"Frames: {name}" in few]
+    assert told == names[: len(told)]
+    assert len(told) < 5
+    assert len(few) <= BODY_MAX[ChannelKind.TEAMS]
+    for text in shown.values():
+        assert text.endswith("Verdict: https://cordon.example.net/v1/rollouts/r-0123456789abcdef/verdict")
 
 
 class _Smtp(socketserver.StreamRequestHandler):

@@ -6,6 +6,7 @@ import pytest
 
 from detectors.drill import PRODUCT, VENDOR
 from detectors.scope import WHOLE, Scope
+from detectors.stacks import Stack
 from detectors.verdict import DecisionWord, VerdictWord
 from ingest.rollouts import Bound, Ring, Rollout
 from signals.events import Mode, ScopedStop, SwitchState
@@ -131,11 +132,21 @@ def test_the_owner_of_the_crashing_module_is_told_quietly_and_a_background_crash
     assert rig.sent("other") == []
     rig.event(SwitchState.RELEASED)
     rig.run(1)
-    many = evidence(signatures=[("csagent.sys|0x50", 10), ("acme1.sys|0x50", 10)])
+    many = evidence(
+        signatures=[("csagent.sys|0x50", 10), ("acme1.sys|0x50", 10)],
+        stacks=[
+            Stack(signature="csagent.sys|0x50", frames=["csagent.sys+0xe14ed"], devices=10),
+            Stack(signature="acme1.sys|0x50", frames=["acme1.sys+0x10"], devices=10),
+        ],
+    )
     rig.event(SwitchState.KILLED, evidence=many)
     rig.run(1)
     assert rig.sent("other") == [("trigger", "chat")]
-    assert "acme1.sys crashes where" in rig.vendors["other"].seen[0].headline
+    told = rig.vendors["other"].seen[0]
+    assert "acme1.sys crashes where" in told.headline
+    # Where the other vendor's code crashes is for that one to know.
+    assert [one.signature for one in told.page.stacks] == ["acme1.sys|0x50"]
+    assert len(rig.vendors["pager"].seen[-1].page.stacks) == 2
     rig.event(SwitchState.RELEASED)
     rig.run(1)
     assert rig.sent("other")[-1] == ("resolve", "none")

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from detectors.scope import Scope
+from detectors.stacks import Stack
 from detectors.verdict import Evidence, Method
 from ingest.rollouts import Bound, Ring, Rollout
+from ingest.signature import FRAME_CHARS_MAX
 from signals.events import ScopedStop, Switch, SwitchState
 from signals.pagers.content import (
     HEADLINE_MAX,
@@ -97,10 +99,50 @@ def test_a_page_has_what_an_engineer_needs() -> None:
     assert told["Rate against control"] == "310.5 times, 95 % interval 44.1 to 4,100.0"
     assert told["First seen"] == "2024-07-19 04:09:30 UTC"
     assert told["Top signatures"] == "csagent.sys|0x50 (10); ntfs.sys|0x24 (1)"
+    assert told["Frames"] == (
+        "csagent.sys|0x50 most often at csagent.sys+0xe14ed, csagent.sys+0xb5d9e, csagent.sys+0xdee01 "
+        "(9 of 10 devices); ntfs.sys|0x24 most often at ntfs.sys+0x1c2f0 (at least 1 of 1 device)"
+    )
     assert told["Ring"] == "canary"
     assert headline(PAGE, Step.TRIGGER) == "KILLED: falcon-content 291, 11 crashed, 310x control"
     assert [text for text, _ in links(PAGE, "https://c.example.net")] == ["Console", "Board", "Runbook", "Verdict"]
     assert links(PAGE, "") == []
+
+
+def test_frames_stand_under_the_signatures_a_line_each() -> None:
+    lines = body(PAGE, Step.TRIGGER)
+    place = lines.index("Top signatures: csagent.sys|0x50 (10); ntfs.sys|0x24 (1)")
+    assert lines[place + 1].startswith("Frames: csagent.sys|0x50 most often at csagent.sys+0xe14ed, ")
+    assert lines[place + 2] == "Frames: ntfs.sys|0x24 most often at ntfs.sys+0x1c2f0 (at least 1 of 1 device)"
+    assert not [line for line in body(replace(PAGE, stacks=[]), Step.TRIGGER) if line.startswith("Frames")]
+
+
+ANY_STACKS = st.lists(
+    st.builds(
+        Stack,
+        signature=st.sampled_from(["a.sys|0x1", "b.sys|0x2", "c.sys|0x3"]) | st.text(max_size=400),
+        frames=st.lists(st.text(max_size=300), max_size=9),
+        devices=st.integers(0, 10**7),
+    ),
+    max_size=12,
+)
+
+
+@given(ANY_STACKS)
+@settings(max_examples=100, deadline=None)
+def test_frames_of_any_evidence_are_few_plain_and_of_listed_signatures(stacks: list[Stack]) -> None:
+    numbers = evidence(signatures=[("a.sys|0x1", 3), ("b.sys|0x2", 2)], stacks=stacks)
+    page = page_of(switch(1, SwitchState.HELD, START_MS, evidence=numbers), Level.HIGH, None, START_MS)
+    assert [one.signature for one in page.stacks] == [
+        name
+        for name in ("a.sys|0x1", "b.sys|0x2")
+        if any(one.signature == name and any(one.frames[:3]) for one in stacks)
+    ]
+    for frame in (frame for one in page.stacks for frame in one.frames):
+        assert frame.isascii()
+        assert frame.isprintable()
+        assert 0 < len(frame) <= FRAME_CHARS_MAX
+    assert all(len(one.frames) <= 3 for one in page.stacks)
 
 
 def test_ten_thousand_signatures_are_five_and_a_number() -> None:

@@ -1,7 +1,7 @@
 """Vendors' rollouts and incidents: closed words and steps of a ladder, whose they are, and valid feeds."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from xml.etree import ElementTree as ET
 
 import msgspec
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from detectors.recovery import Recovery, RecoveryRow
 from detectors.scope import Scope
+from detectors.stacks import Stack
 from detectors.verdict import DecisionWord, Verdict
 from ingest.clock import DrivenClock
 from ingest.events import encoder
@@ -23,6 +24,7 @@ from signals.pagers.registry import Registry
 from signals.vendors.anonymity import Terms
 from signals.vendors.desk import VendorDesk, VendorSource
 from signals.vendors.feed import IncidentFeed, atom
+from signals.vendors.words import VendorStack
 from support.pager_rig import switch
 from support.switches import KEYS, SIGNER, START_MS, verdict
 from support.vendors import registry
@@ -51,13 +53,19 @@ class World:
         ))  # fmt: skip
 
     def judged(
-        self, name: str, vendor: str, crashed: int = 40, tenants: int = 4, recovery: Recovery | None = None
+        self,
+        name: str,
+        vendor: str,
+        crashed: int = 40,
+        tenants: int = 4,
+        recovery: Recovery | None = None,
+        stacks: Sequence[Stack] = (),
     ) -> Verdict:
         said = verdict(DecisionWord.KILL, rollout=name)
         said.vendor, said.product, said.version, said.recovery = vendor, "agent", "7", recovery
         said.sentence = "tenant-Acme crashed"
         said.evidence = msgspec.structs.replace(
-            said.evidence, crashes_exposed=crashed, tenants=tenants, exposed=crashed + 3
+            said.evidence, crashes_exposed=crashed, tenants=tenants, exposed=crashed + 3, stacks=list(stacks)
         )
         self.take(self.views.take_verdicts, name, said)
         return said
@@ -126,6 +134,38 @@ def test_numbers_are_steps_and_nothing_free_is_told() -> None:
     text = msgspec.json.encode(world.feed("sophos")).decode() + msgspec.json.encode(told).decode()
     assert "Acme" not in text
     assert "at least 50 recovered" in text
+
+
+def stack(signature: str, *frames: str, devices: int = 47, tenants: int = 4) -> Stack:
+    return Stack(signature=signature, frames=list(frames), devices=devices, tenants=tenants)
+
+
+def test_frames_are_told_of_their_own_modules_and_of_enough_devices_and_tenants() -> None:
+    world = World()
+    world.rollout("r-1", "crowdstrike")
+    world.judged("r-1", "crowdstrike", crashed=200, stacks=[
+        stack("csagent.sys|0x50", "csagent.sys+0xe14ed", "sentinelmon.sys+0x10", "csagent2.sys+0x20"),
+        stack("sentinelmon.sys|0x50", "sentinelmon.sys+0x30"),
+        stack("csagent.sys|0x7e", "csagent.sys+0x40", devices=4),
+        stack("csagent.sys|0xd1", "csagent.sys+0x50", tenants=2),
+    ])  # fmt: skip
+    world.moved("r-1", "crowdstrike", SwitchState.KILLED)
+    (told,) = world.desk.health(frozenset({"crowdstrike"}), None).rollouts
+    assert told.evidence is not None
+    assert told.evidence.stacks == [
+        VendorStack(
+            signature="csagent.sys|0x50",
+            frames=["csagent.sys+0xe14ed", "(other)", "csagent2.sys+0x20"],
+            crashed_at_least=20,
+        )
+    ]
+    (item,) = world.feed("crowdstrike").items
+    assert "csagent.sys|0x50 most often at csagent.sys+0xe14ed, (other), csagent2.sys+0x20, " in item.content_text
+    assert "on at least 20 devices." in item.content_text
+    # Who shares with them both ways sees the incident, and of it the frames in their own modules only.
+    (shared,) = world.feed("sentinelone").items
+    assert "sentinelmon.sys|0x50 most often at sentinelmon.sys+0x30" in shared.content_text
+    assert "csagent" not in shared.content_text
 
 
 def test_a_stop_of_one_tenant_is_not_told() -> None:
