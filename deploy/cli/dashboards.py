@@ -1,4 +1,4 @@
-"""`cordon dashboards`: bring a Grafana to Cordon's boards, or show what would change.
+"""`cordon dashboards`: bring a Grafana to Cordon's boards, or show what would change; preview a panel without one.
 
 Thin over `dashboards.grafana.provision`. Invariant: `diff` changes nothing, and `apply` twice changes nothing the
 second time.
@@ -20,11 +20,15 @@ from dashboards.grafana.provision.resources import (
     prometheus_source,
     wanted,
 )
+from deploy.cli.dashboards_preview import preview_
 
 
 @click.group()
 def dashboards() -> None:
-    """Bring a Grafana to Cordon's boards, data sources and alert rules."""
+    """Bring a Grafana to Cordon's boards, data sources and alert rules; or do without one."""
+
+
+dashboards.add_command(preview_)
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
