@@ -45,7 +45,8 @@ class StackTally(msgspec.Struct, kw_only=True):
     one off all of them, so that a counter is too low by at most n / (k + 1) after n items, and never too high.
 
     Attributes:
-        seen: signature and frames, a line each, to what was seen of it.
+        seen: signature to frames, a line each, to what was seen of them.
+        held: how many stacks that are, of all signatures.
         missed: by how much each count may be too low.
 
     Example:
@@ -57,42 +58,53 @@ class StackTally(msgspec.Struct, kw_only=True):
         [Stack(signature='csagent.sys|0x50', frames=['csagent.sys+0xe14ed'], devices=3, tenants=2, exact=True)]
     """
 
-    seen: dict[str, Seen] = {}
+    seen: dict[str, dict[str, Seen]] = {}
+    held: int = 0
     missed: int = 0
 
     def add(self, signature: str, frames: list[str], tenant: int) -> None:
         """Count a device's crash; one without frames counts for nothing."""
         if not frames:
             return
-        key = "\n".join((signature, *frames))
-        one = self.seen.get(key)
-        if one is None and len(self.seen) >= STACKS_MAX:
-            self.missed += 1
-            for other in self.seen.values():
-                other.devices -= 1
-            self.seen = {name: other for name, other in self.seen.items() if other.devices}
-            return
+        text = "\n".join(frames)
+        one = self.seen.get(signature, {}).get(text)
         if one is None:
-            one = self.seen[key] = Seen()
+            if self.held >= STACKS_MAX:
+                self._take_one_off_all()
+                return
+            one = self.seen.setdefault(signature, {})[text] = Seen()
+            self.held += 1
         one.devices += 1
         if tenant not in one.tenants and len(one.tenants) < TENANTS_MAX:
             one.tenants.append(tenant)
 
+    def _take_one_off_all(self) -> None:
+        self.missed += 1
+        kept: dict[str, dict[str, Seen]] = {}
+        self.held = 0
+        for signature, stacks in self.seen.items():
+            for text, one in stacks.items():
+                one.devices -= 1
+                if one.devices:
+                    kept.setdefault(signature, {})[text] = one
+                    self.held += 1
+        self.seen = kept
+
     def most(self, signatures: list[str]) -> list[Stack]:
         """Return the most frequent stack of each of some signatures that has one; of equal ones the first by name."""
-        best: dict[str, tuple[int, str]] = {}
-        for key, one in self.seen.items():
-            signature, _, frames = key.partition("\n")
-            if signature in signatures:
-                best[signature] = min(best.get(signature, (0, "")), (-one.devices, frames))
-        return [
-            Stack(
-                signature=signature,
-                frames=best[signature][1].split("\n"),
-                devices=-best[signature][0],
-                tenants=len(self.seen[f"{signature}\n{best[signature][1]}"].tenants),
-                exact=not self.missed,
-            )
-            for signature in signatures
-            if signature in best
-        ]
+        found = []
+        for signature in signatures:
+            stacks = self.seen.get(signature)
+            if stacks:
+                most = max(one.devices for one in stacks.values())
+                text = min(text for text, one in stacks.items() if one.devices == most)
+                found.append(
+                    Stack(
+                        signature=signature,
+                        frames=text.split("\n"),
+                        devices=most,
+                        tenants=len(stacks[text].tenants),
+                        exact=not self.missed,
+                    )
+                )
+        return found
