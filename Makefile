@@ -15,7 +15,7 @@ ARGS ?=
 # Test processes side by side: most tests wait for processes, brokers and disks. 0 runs all in one.
 JOBS ?= 3
 
-.PHONY: help setup deps-system check test chaos demo demo-lease demo-pagers backtest kafka bench bench-detectors bench-distributed bench-signals bench-console chaos-signals docs dashboards figures lock clean
+.PHONY: help setup deps-system check test chaos demo demo-lease demo-pagers backtest kafka bench bench-detectors bench-distributed bench-signals bench-console chaos-signals docs dashboards figures pictures lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -83,6 +83,11 @@ dashboards: setup ## Write the Grafana boards' JSON again
 
 figures: setup ## Draw the figures of the detectors' README again, from seeded runs (ten seconds)
 	@$(BIN)/python -m deploy.docs.figures $(ARGS)
+
+pictures: setup ## Take the READMEs' pictures of the console and of a board's panel again, from one replayed incident
+	@CI=true $(BIN)/python -m pytest tests/dashboards/console/test_console_browser.py -k pictures -q $(ARGS)
+	@cp build/screenshots/readme-console.png dashboards/console/fleet.png
+	@cp build/screenshots/readme-panel.png dashboards/grafana/evidence.png
 
 lock: setup ## Resolve the dependencies again into requirements*.lock (newest: make lock ARGS=--upgrade)
 	@deploy/setup/lock.sh $(BIN) $(ARGS)

@@ -81,10 +81,10 @@ class Tab:
         self.page.click("button")
         self.live()
 
-    def shoot(self, name: str) -> None:
-        """Keep a picture of the whole page."""
+    def shoot(self, name: str, *, whole: bool = True) -> None:
+        """Keep a picture of the whole page, or of what is on the screen."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=whole)
 
     def barriers(self) -> list[str]:
         """Return what keeps people out of the page, as axe-core finds it."""

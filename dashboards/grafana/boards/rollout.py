@@ -55,7 +55,8 @@ ROLLOUT = Board(
                         "needed_to_kill": RED,
                     },
                     dashed=("needed_to_hold", "needed_to_kill"),
-                    about="Valid at any moment one looks; decisions latch at the first crossing.",
+                    about="A hold goes by everybody's, and counts what may not kill yet: it may come before its line."
+                    " Valid at any moment one looks; decisions latch at the first crossing.",
                 ),
                 series(
                     "Crash-rate ratio",

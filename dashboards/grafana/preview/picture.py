@@ -30,9 +30,7 @@ def chromium() -> Iterator[Browser]:
     if binary is None:
         raise PreviewError("a picture needs Chromium: `make deps-system` installs it; or write an .html file")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=binary, args=["--disable-gpu", "--disable-dev-shm-usage", "--disable-lcd-text"]
-        )
+        browser = playwright.chromium.launch(executable_path=binary, args=["--disable-gpu", "--disable-dev-shm-usage"])
         try:
             yield browser
         finally:

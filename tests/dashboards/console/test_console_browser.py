@@ -2,6 +2,8 @@
 
 import html
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx2
 import msgspec
@@ -9,13 +11,19 @@ import pytest
 from playwright.sync_api import Browser
 
 from dashboards.console.history import MemoryRows
+from dashboards.grafana.preview.asking import view_of
+from dashboards.grafana.preview.definition import committed
+from dashboards.grafana.preview.page import preview, width_of
+from dashboards.grafana.preview.picture import shoot
+from deploy.cli.query import ask
 from detectors.verdict import DecisionWord
+from ingest.store.interface import database_of
 from signals.events import SwitchState
-from support.browser import DESKTOP, PHONE, Tab, chromium, tab
+from support.browser import DESKTOP, PHONE, SCREENSHOTS, Tab, chromium, tab
 from support.console import console
 from support.streams import APPROVER, OPERATOR, eventually
 from support.switches import ROLLOUT, START_MS, verdict
-from support.watched import Watched, watched_incident
+from support.watched import LANE, Watched, watched_incident
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 EVIL = "<img src=x onerror=\"alert('module')\">.sys"
@@ -106,6 +114,30 @@ def test_plots_are_of_the_store_and_drawn(browser: Browser, watched: Watched, ki
         assert 0 < exposed <= float(known[0]["devices"])
         signatures = found.page.inner_text("[data-late*=signatures]")
         assert "csagent.sys" in signatures
+
+
+def test_the_pictures_of_the_readmes_are_of_one_incident(
+    browser: Browser, watched: Watched, killed: str, operator: str, tmp_path: Path
+) -> None:
+    """`make pictures` puts both where the READMEs show them."""
+    with tab(browser, watched.cordon.streams_url, (1280, 760)) as found:
+        found.sign_in(operator)
+        found.look("/?hours=1")
+        found.shoot("readme-console", whole=False)
+        why = found.page.inner_text("#urgent tbody tr td:last-child")
+
+    def answer(sql: str) -> bytes:
+        return ask(watched.cordon.query_url, sql, "JSONCompact", {}, database_of(LANE))
+
+    board = committed("cordon-rollout")
+    panel = board.panel("Evidence of harm (power of ten)")
+    start = datetime.fromtimestamp(watched.scenario.start_ms / 1000, UTC)
+    end = datetime.fromtimestamp(watched.scenario.end_ms / 1000, UTC) + timedelta(minutes=1)
+    view = view_of(board, start, end, width_of(panel), {"rollout": [killed]}, answer)
+    page_file = tmp_path / "panel.html"
+    page_file.write_text(preview(board, panel, view, answer), encoding="utf-8")
+    shoot(browser, page_file, SCREENSHOTS / "readme-panel.png", width_of(panel))
+    assert f"kill: {html.escape(' '.join(why.split()))}" in page_file.read_text(encoding="utf-8")
 
 
 def test_a_person_holds_and_releases_by_clicking_and_others_see_it_live(browser: Browser) -> None:

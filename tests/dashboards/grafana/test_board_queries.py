@@ -12,13 +12,19 @@ from typing import Any
 
 import httpx2
 import pytest
+from click.testing import CliRunner, Result
 
 from dashboards.grafana import queries
 from dashboards.grafana.build import BOARDS, folder
 from dashboards.grafana.macros import View, expand
+from dashboards.grafana.preview.definition import KINDS, committed, uids
+from dashboards.grafana.preview.page import preview
 from dashboards.grafana.queries import Language
+from deploy.cli.dashboards import dashboards
 from deploy.cli.demo_report import wait_until_stored
+from deploy.cli.query import ask
 from ingest.log.interface import Entry
+from ingest.store.interface import database_of
 from ingest.topics import Topics
 from support.programs import program
 from support.watched import LANE, Watched, watched_incident
@@ -118,12 +124,22 @@ def test_the_kill_is_shown_at_its_moment(watched: Watched, view: View) -> None:
 
 
 def test_evidence_reaches_what_a_kill_needs_at_the_kill_and_not_before(watched: Watched, view: View) -> None:
-    rows = asked(watched, view, "rollout/evidence")
     killed_ms = watched.result.killed_ms
     assert killed_ms is not None
-    for row in rows:
+    for row in asked(watched, view, "rollout/evidence"):
         at = datetime.strptime(row["time"], "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC).timestamp() * 1000
         assert (row["evidence"] >= row["needed_to_kill"]) == (at >= killed_ms)
+
+
+def test_evidence_of_everybody_is_at_least_that_of_a_kill_and_reaches_what_a_hold_needs_no_earlier_than_the_hold(
+    watched: Watched, view: View
+) -> None:
+    held = next(row for row in asked(watched, view, "annotations/rollout_decisions") if row["tags"] == "hold")["time"]
+    rows = asked(watched, view, "rollout/evidence")
+    assert all(row["with_everybody"] >= row["evidence"] for row in rows)
+    enough = [row["time"] for row in rows if row["with_everybody"] >= row["needed_to_hold"]]
+    assert enough
+    assert held <= enough[0]
 
 
 def test_the_crash_rate_rises_with_the_incident(watched: Watched, view: View) -> None:
@@ -197,6 +213,72 @@ def test_a_board_is_read_within_a_second(watched: Watched, view: View, board: An
         asked(watched, view, named[text])
     # The engine runs in this process, all of its threads counted; what else this machine does is not.
     assert time.process_time() - started < BOARD_SECONDS_MAX
+
+
+DRAWN = [(uid, panel.label) for uid in uids() for panel in committed(uid).panels if panel.sql and panel.kind in KINDS]
+
+
+@pytest.mark.parametrize(("uid", "label"), DRAWN)
+def test_a_panel_is_previewed_with_what_it_gives(watched: Watched, view: View, uid: str, label: str) -> None:
+    board = committed(uid)
+    panel = board.panel(label)
+    name = next(name for name in SQL if queries.query(name).text == panel.sql[0])
+    seen = _now(view) if name in BY_THE_WALL else view
+
+    def answer(sql: str) -> bytes:
+        return ask(watched.cordon.query_url, sql, "JSONCompact", {}, database_of(LANE))
+
+    text = preview(board, panel, seen, answer)
+    assert panel.no_value not in text.partition('<div class="panel">')[2] or panel.kind == "table"
+    assert any(mark in text for mark in ('id="drawing"', '<dl class="stats">', "<table>"))
+
+
+def previewed(watched: Watched, *given: str | Path) -> Result:
+    where = ["--store", watched.cordon.query_url, "--lane", LANE]
+    return CliRunner().invoke(dashboards, ["preview", *map(str, given), *where])
+
+
+def test_the_command_writes_a_preview_of_the_chosen_time(watched: Watched, view: View, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "panel.html"
+    span = ("--since", view.start.isoformat(), "--until", view.end.isoformat())
+    chosen = ("--var", f"rollout={watched.result.rollout}")
+    done = previewed(watched, "cordon-rollout", "First crashes", "--out", out, *span, *chosen)
+    assert (done.exit_code, done.output) == (0, f"{out}\n")
+    found = json.loads(out.read_text().partition('id="drawing">')[2].partition("</script>")[0])
+    (last,) = watched.rows(
+        "SELECT crashes_exposed AS n FROM verdicts FINAL"
+        f" WHERE rollout = '{watched.result.rollout}' ORDER BY at DESC, log_offset DESC LIMIT 1"
+    )
+    assert found["lines"][0]["values"][-1] == float(last["n"]) > 0
+    assert found["start"] == view.start.timestamp()
+    assert [file.name for file in out.parent.iterdir()] == ["panel.html"]
+
+
+def test_the_command_looks_back_as_far_as_the_board_does(watched: Watched, tmp_path: Path) -> None:
+    out = tmp_path / "panel.html"
+    assert previewed(watched, "cordon-rollout", "First crashes", "--out", out).exit_code == 0
+    assert '<p class="nothing">nothing in this time</p>' in out.read_text(), "the incident was in 2024"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("cordon-rollot", "Devices", "--out", "x.html"), "the boards: cordon-drivers, cordon-fleet"),
+        (("cordon-rollout", "Device", "--out", "x.html"), "its panels: 'Switch (stat)', 'Decision'"),
+        (("cordon-rollout", "Devices", "--out", "x.jpg"), "ends in .html or .png"),
+        (("cordon-rollout", "Devices", "--out", "x.html", "--var", "rollout"), "write NAME=VALUE"),
+        (("cordon-rollout", "Devices", "--out", "x.html", "--var", "ring=canary"), "its variables: rollout"),
+        (("cordon-rollout", "Devices", "--out", "x.html", "--since", "yesterday"), "write 90m, 12h, 30d"),
+        (
+            ("cordon-rollout", "Devices", "--out", "x.html", "--until", "2024-07-19", "--since", "2024-07-20"),
+            "not before",
+        ),
+    ],
+)  # fmt: skip
+def test_the_command_says_what_was_wrong_and_what_there_is(watched: Watched, given: tuple[str, ...], told: str) -> None:
+    done = previewed(watched, *given)
+    assert done.exit_code in (1, 2)
+    assert told in " ".join(done.output.split())
 
 
 @pytest.fixture(scope="module")
