@@ -16,7 +16,7 @@ from rich.console import Console
 from deploy.backtest.recorded import bounded, trace_of
 from deploy.backtest.store import DEVICES_MAX, ROLLOUTS_MAX, RecordedStore, Recording
 from deploy.backtest.tables import WIDTH, recorded_table
-from deploy.cli.compat import moment_of
+from deploy.cli.options import moment_of
 from detectors.backtest.peers.registry import PEERS
 from detectors.backtest.score import Score, run_cordon, run_peer
 from detectors.policy import Policies

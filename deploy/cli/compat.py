@@ -5,7 +5,6 @@ Reads the store through the read-only endpoint, as `cordon query` does, and hand
 """
 
 import math
-import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +14,7 @@ import click
 import msgspec
 
 from deploy.cli.compat_table import Compatibility, ProductMatrix, Untold, show
-from deploy.cli.options import config_option, settings_of
+from deploy.cli.options import config_option, moment_of, settings_of
 from deploy.cli.query import ask, ask_clickhouse
 from detectors.interactions import Cell, Matrix, compatibility
 from detectors.pairs import FALSE_SHARE, TOLERATED_RATIO
@@ -30,8 +29,6 @@ PRODUCTS_LISTED_MAX: Final = 1000
 DEVICES_AT_ONCE: Final = 100_000
 PARTS_MAX: Final = 64
 SINCE_DAYS: Final = 30
-_AGO = re.compile(r"(\d{1,5})([mhd])")
-_UNITS: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _line_decoder = msgspec.json.Decoder(list[Any])
 
 
@@ -65,22 +62,6 @@ class Source:
             url = f"http://127.0.0.1:{self._settings.query_port}/"
             answer = ask(url, query.sql, form, parameters, self._database)
         return [_line_decoder.decode(line) for line in answer.splitlines() if line]
-
-
-def moment_of(text: str, end: datetime) -> datetime:
-    """Return the moment that `--since` or `--until` names: a UTC time, or so long before `end` (90m, 12h, 30d).
-
-    Raises:
-        click.BadParameter: it is neither.
-    """
-    ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return end - int(ago[1]) * _UNITS[ago[2]]
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r}: write 90m, 12h, 30d, or a UTC time as 2024-07-19T04:00") from error
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _span(source: Source, since: str | None, until: str | None) -> tuple[datetime, datetime]:

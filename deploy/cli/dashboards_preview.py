@@ -14,8 +14,7 @@ import click
 from dashboards.grafana.preview.asking import FORM, Ask, view_of
 from dashboards.grafana.preview.definition import PreviewError, committed
 from dashboards.grafana.preview.page import preview, width_of
-from deploy.cli.compat import moment_of
-from deploy.cli.options import config_option, settings_of
+from deploy.cli.options import config_option, moment_of, settings_of
 from deploy.cli.query import ask
 from ingest.clock import WallClock
 from ingest.store.interface import database_of
