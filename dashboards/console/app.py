@@ -17,9 +17,10 @@ from starlette.routing import Route
 
 from dashboards.console import actions
 from dashboards.console.decisions import Decisions
+from dashboards.console.drawn import PlotAnswers
 from dashboards.console.guard import Guard, next_of, require
 from dashboards.console.history import History, HistoryError, Rows, Table
-from dashboards.console.live import LiveBoard, digest_of
+from dashboards.console.live import LiveBoard
 from dashboards.console.overview import Overviews
 from dashboards.console.pages.common import BasePage, Sources
 from dashboards.console.pages.fleet import fleet_page, hours_of
@@ -27,6 +28,7 @@ from dashboards.console.pages.health import health_page
 from dashboards.console.pages.rollouts import RolloutPage, killswitch_page, pages_page, rollout_page, rollouts_page
 from dashboards.console.plots import FLEET_PLOTS, HOURS, ROLLOUT_PLOTS, Span
 from dashboards.console.rendering import Renderer
+from dashboards.console.sections import digest_of
 from dashboards.console.session import Session, Sessions
 from ingest.clock import Clock
 from ingest.gateway.refusal import RequestRefusedError
@@ -119,6 +121,7 @@ class _Console:
         self.guard = Guard(self._sessions, self._renderer, service.metrics)
         self._board = LiveBoard(self._renderer, service.metrics, parts.viewers_max, lambda: service.hub.closed)
         self._history = History(parts.rows)
+        self._plots = PlotAnswers(self._history)
 
     async def fleet(self, request: Request, session: Session) -> Response:
         hours = _hours(request)
@@ -208,15 +211,16 @@ class _Console:
         name = request.path_params["name"]
         try:
             if name in FLEET_PLOTS:
-                found = await FLEET_PLOTS[name](self._history, Span(self._end_ms(), _hours(request)))
+                span = Span(self._end_ms(), _hours(request))
+                found = await self._plots.json(name, FLEET_PLOTS[name], **span.values())
             elif name in ROLLOUT_PLOTS:
                 page = self._rollout(request.query_params.get("rollout", ""))
-                found = await ROLLOUT_PLOTS[name](self._history, page.rollout)
+                found = await self._plots.json(name, ROLLOUT_PLOTS[name], rollout=page.rollout)
             else:
                 raise RequestRefusedError(Refusal.NOT_FOUND, f"there is no plot {name[:32]!r}")
         except HistoryError as error:
-            return Response(msgspec.json.encode({"why": str(error)}), media_type="application/json")
-        return Response(msgspec.json.encode(found), media_type="application/json")
+            found = msgspec.json.encode({"why": str(error)})
+        return Response(found, media_type="application/json")
 
     async def table(self, request: Request, session: Session) -> Response:
         name, values = request.path_params["name"], {}
@@ -294,9 +298,10 @@ class _Console:
         return valid
 
     def _end_ms(self) -> int:
-        newest_ms = self._sources.overviews.now().newest_ms
+        if self._parts.lane == LIVE_LANE:
+            return self._parts.clock.now_ms()
         # A replay's reports are of long ago: its verdicts say where its clock stands.
-        return newest_ms if newest_ms and self._parts.lane != LIVE_LANE else self._parts.clock.now_ms()
+        return self._sources.overviews.now().newest_ms or self._parts.clock.now_ms()
 
 
 def _hours(request: Request) -> int:

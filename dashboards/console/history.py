@@ -1,8 +1,8 @@
 """What the store keeps of the past, for plots and tables: named queries, asked once for everybody who looks.
 
 Between the store, in whatever way it is reached, and the pages. Invariants: every query is bounded in time and rows;
-the same question is asked of the store once in `FRESH_SECONDS`, by however many viewers; and where there is no store,
-or it does not answer, that is said.
+the same question is asked of the store once in `FRESH_SECONDS` or more, by however many viewers; and where there is no
+store, or it does not answer, that is said.
 """
 
 import asyncio
@@ -111,8 +111,13 @@ class History:
         """Whether there is a store."""
         return self._rows is not None
 
-    async def ask(self, name: str, **values: object) -> Table:
-        """Return a named query's rows.
+    async def ask(self, name: str, fresh_seconds: float = FRESH_SECONDS, /, **values: object) -> Table:
+        """Return a named query's rows; the very same object while they are new enough.
+
+        Args:
+            name: of the query.
+            fresh_seconds: how long an answer is new enough.
+            values: the query's parameters.
 
         Raises:
             HistoryError: there is no store, or it does not answer.
@@ -122,7 +127,7 @@ class History:
             raise HistoryError(NO_STORE)
         key = (name, *sorted(values.items()))
         now, known = self._timer(), self._kept.get(key)
-        if known is not None and (not known[1].done() or now - known[0] < FRESH_SECONDS):
+        if known is not None and (not known[1].done() or now - known[0] < fresh_seconds):
             return await asyncio.shield(known[1])
         asked = asyncio.ensure_future(self._asked(rows, name, values))
         # Whoever comes meanwhile waits for the same answer; one that nobody awaits any more must not complain.

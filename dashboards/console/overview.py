@@ -19,6 +19,8 @@ from signals.delivery.views import Views
 from signals.events import PendingRelease, ScopedStop, SwitchState
 
 LISTED_MAX = 500
+# Leases run out and verdicts grow old by the clock: rows are judged anew so often, whatever else happens.
+JUDGED_MS = 2000
 _RISING = frozenset({Reason.EVIDENCE_RISING.value, Reason.HOLD_EVIDENCE.value, Reason.TOO_FEW_DEVICES.value})
 _MARKS = {
     "killed": "\N{MULTIPLICATION X}",
@@ -117,18 +119,39 @@ class Overview:
         return what
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A row, and what it was made of."""
+
+    facts: Facts
+    period: tuple[int, bool]
+    row: RolloutRow
+
+    def holds(self, facts: Facts, period: tuple[int, bool]) -> bool:
+        """Tell whether a row made now would be the same: its facts are the very objects, and the time is the same."""
+        was = self.facts
+        return (
+            self.period == period
+            and was.verdict is facts.verdict
+            and was.switch is facts.switch
+            and was.declared is facts.declared
+            and was.lease is facts.lease
+        )
+
+
 class Overviews:
-    """Makes overviews; any thread."""
+    """Makes overviews; any thread. A rollout that did not change keeps its row, the very object."""
 
     def __init__(self, views: Views, answers: Answers, sight: SightSource | None, clock: Clock) -> None:
         """Take what is known, what answers for it, whether Cordon sees, and the wall clock."""
         self._views, self.answers, self._sight, self._clock = views, answers, sight, clock
         self._lock = threading.Lock()
         self._made: tuple[object, Overview] | None = None
+        self._judged: dict[str, _Judged] = {}
 
     def stamp(self) -> tuple[int, int]:
-        """Return what is another when the overview may be another: leases run out by the clock."""
-        return self._views.revision, self._clock.now_ms() // 2000
+        """Return what is another when the overview may be another."""
+        return self._views.revision, self._clock.now_ms() // JUDGED_MS
 
     def now(self) -> Overview:
         """Return the overview of now."""
@@ -144,24 +167,38 @@ class Overviews:
         return None if facts is None else (facts, row_of(self.answers.verdict(facts, WHOLE)))
 
     def _make(self) -> Overview:
-        said = {one.rollout: one for one in self.answers.newest(LISTED_MAX)}
-        newest_ms = max((one.at_ms for one in said.values()), default=0)
-        known = self._views.known(LISTED_MAX) if len(said) < LISTED_MAX else []
-        for rollout in (*self._views.stopped(LISTED_MAX), *known):
-            if rollout not in said and (facts := self._views.facts(rollout)) is not None:
-                said[rollout] = self.answers.verdict(facts, WHOLE)
-        rows = sorted(map(row_of, said.values()), key=_order)
+        sight = None if self._sight is None else self._sight.sight()
+        # A set with an order: what is stopped and what is known beside the newest comes behind them.
+        names = dict.fromkeys(self._views.newest(LISTED_MAX))
+        names.update(dict.fromkeys(self._views.stopped(LISTED_MAX)))
+        if len(names) < LISTED_MAX:
+            names.update(dict.fromkeys(self._views.known(LISTED_MAX)))
+        period = self._clock.now_ms() // JUDGED_MS, sight is None or sight.seeing
+        judged = {}
+        for rollout in names:
+            if (facts := self._views.facts(rollout)) is not None:
+                judged[rollout] = self._judge(facts, period)
+        self._judged = judged
+        rows = sorted((one.row for one in judged.values()), key=_order)
         stopped = [row for row in rows if row.stopped]
         return Overview(
             rows=rows[:LISTED_MAX],
             stopped=len(stopped),
             killed=sum(row.standing.kind == "killed" for row in stopped),
             rising=sum(row.rising for row in rows),
-            sight=None if self._sight is None else self._sight.sight(),
+            sight=sight,
             pending=self._views.pending(),
-            newest_ms=newest_ms,
-            more=len(said) >= LISTED_MAX,
+            newest_ms=max((row.said.at_ms for row in rows), default=0),
+            more=len(judged) >= LISTED_MAX,
         )
+
+    def _judge(self, facts: Facts, period: tuple[int, bool]) -> _Judged:
+        known = self._judged.get(facts.rollout)
+        if known is not None and known.holds(facts, period):
+            return known
+        row = row_of(self.answers.verdict(facts, WHOLE))
+        # Whoever draws rows knows by the object that one has not changed.
+        return _Judged(facts, period, known.row if known is not None and known.row == row else row)
 
 
 def row_of(said: RolloutVerdict) -> RolloutRow:

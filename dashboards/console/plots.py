@@ -3,14 +3,14 @@
 Between the history and the routes. Invariant: a plot's series are bounded, and each is named beside its line.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from dashboards.console.history import History, Table
+from dashboards.console.history import FRESH_SECONDS, Table
 from dashboards.console.rendering import RATIO_MAX
 
 SERIES_MAX = 12
@@ -76,10 +76,24 @@ class Span:
         return {"from": _utc(end - self.hours * 3600), "to": _utc(end), "step": self.step}
 
 
-async def crash_rate(history: History, span: Span) -> Plot:
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How a plot is made.
+
+    Attributes:
+        queries: names of those whose rows it shows; all take the same parameters.
+        draw: makes it of the rows of each.
+        fresh_seconds: how long rows are new enough.
+    """
+
+    queries: tuple[str, ...]
+    draw: Callable[..., Plot]
+    fresh_seconds: float = FRESH_SECONDS
+
+
+def crash_rate(crashed_rows: Table, heard_rows: Table) -> Plot:
     """Return crashed devices for each thousand check-ins, by ring."""
-    crashed = _by_name(await history.ask("crashed_by_ring", **span.values()))
-    heard = _by_name(await history.ask("check_ins_by_ring", **span.values()))
+    crashed, heard = _by_name(crashed_rows), _by_name(heard_rows)
     x = sorted({t for series in heard.values() for t in series})
     series = [
         Series(label=ring, values=[_per_thousand(crashed.get(ring, {}).get(t, 0.0), checks.get(t)) for t in x])
@@ -88,9 +102,9 @@ async def crash_rate(history: History, span: Span) -> Plot:
     return _plot(x, series, "crashed devices per 1,000 check-ins")
 
 
-async def check_ins(history: History, span: Span) -> Plot:
+def check_ins(rows: Table) -> Plot:
     """Return check-ins by ring, as a share of the ring's own peak: what falls far below it has gone silent."""
-    heard = _by_name(await history.ask("check_ins_by_ring", **span.values()))
+    heard = _by_name(rows)
     # The minute that is still being filled would look like silence.
     x = sorted({t for series in heard.values() for t in series})[:-1]
     series = []
@@ -101,17 +115,17 @@ async def check_ins(history: History, span: Span) -> Plot:
     return _plot(x, series, "check-ins, share of the ring's peak")
 
 
-async def os_builds(history: History, span: Span) -> Plot:
+def os_builds(rows: Table) -> Plot:
     """Return crashed devices by OS build."""
-    crashed = _by_name(await history.ask("crashed_by_os_build", **span.values()))
+    crashed = _by_name(rows)
     x = sorted({t for series in crashed.values() for t in series})
     series = [Series(label=build, values=[found.get(t, 0.0) for t in x]) for build, found in crashed.items()]
     return _plot(x, series, "crashed devices")
 
 
-async def evidence(history: History, rollout: str) -> Plot:
+def evidence(rows: Table) -> Plot:
     """Return evidence of harm against what a hold and a kill need."""
-    columns = await _verdicts(history, rollout)
+    columns = _verdicts(rows)
     return _plot(columns[0], [
         Series(label="evidence", values=columns[1], color="kill"),
         Series(label="needed to hold", values=columns[2], color="hold", dashed=True),
@@ -119,24 +133,24 @@ async def evidence(history: History, rollout: str) -> Plot:
     ], "log10 of the e-value")  # fmt: skip
 
 
-async def crashes(history: History, rollout: str) -> Plot:
+def crashes(rows: Table) -> Plot:
     """Return first crashes of exposed and of control devices."""
-    columns = await _verdicts(history, rollout)
+    columns = _verdicts(rows)
     return _plot(columns[0], [
         Series(label="exposed", values=columns[4], color="kill"),
         Series(label="control", values=columns[5], color="control"),
     ], "first crashes since the rollout began")  # fmt: skip
 
 
-async def exposure(history: History, rollout: str) -> Plot:
+def exposure(rows: Table) -> Plot:
     """Return how many devices are exposed."""
-    columns = await _verdicts(history, rollout)
+    columns = _verdicts(rows)
     return _plot(columns[0], [Series(label="exposed", values=columns[6], color="control")], "devices")
 
 
-async def ratio(history: History, rollout: str) -> Plot:
+def ratio(rows: Table) -> Plot:
     """Return the crash-rate ratio of the arms with its interval; where it can't be told, nothing."""
-    columns = await _verdicts(history, rollout)
+    columns = _verdicts(rows)
     shown = [[_drawn_ratio(value) for value in column] for column in columns[7:10]]
     plot = _plot(columns[0], [
         Series(label="ratio", values=shown[0], color="kill"),
@@ -148,21 +162,22 @@ async def ratio(history: History, rollout: str) -> Plot:
     return plot
 
 
-FLEET_PLOTS: dict[str, Callable[[History, Span], Awaitable[Plot]]] = {
-    "crash_rate": crash_rate,
-    "check_ins": check_ins,
-    "os_builds": os_builds,
+# A point of the fleet's stands for a minute or more.
+_FLEET_SECONDS = 60.0
+FLEET_PLOTS = {
+    "crash_rate": Drawing(("crashed_by_ring", "check_ins_by_ring"), crash_rate, _FLEET_SECONDS),
+    "check_ins": Drawing(("check_ins_by_ring",), check_ins, _FLEET_SECONDS),
+    "os_builds": Drawing(("crashed_by_os_build",), os_builds, _FLEET_SECONDS),
 }
-ROLLOUT_PLOTS: dict[str, Callable[[History, str], Awaitable[Plot]]] = {
-    "evidence": evidence,
-    "crashes": crashes,
-    "exposure": exposure,
-    "ratio": ratio,
+ROLLOUT_PLOTS = {
+    "evidence": Drawing(("evidence",), evidence),
+    "crashes": Drawing(("evidence",), crashes),
+    "exposure": Drawing(("evidence",), exposure),
+    "ratio": Drawing(("evidence",), ratio),
 }
 
 
-async def _verdicts(history: History, rollout: str) -> list[list[Any]]:
-    rows = await history.ask("evidence", rollout=rollout)
+def _verdicts(rows: Table) -> list[list[Any]]:
     columns: list[list[Any]] = [[_float(value) for value in column] for column in zip(*rows, strict=True)]
     return columns or [[] for _ in range(11)]
 

@@ -14,11 +14,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from dashboards.console.overview import RolloutRow
+
 FOLDER = Path(__file__).parent
 _REPLACED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _DASH = "\N{EN DASH}"
 RATIO_MAX = 10_000
+ROWS_MAX = 1000
 
 
 def plain(value: Any) -> Any:
@@ -85,7 +88,8 @@ class Renderer:
         )
         self._environment.filters |= {"moment": moment, "number": number, "ratio": ratio, "share": share, "span": span}
         self.files = StaticFiles()
-        self._environment.globals["static"] = self.files.url
+        self._environment.globals |= {"static": self.files.url, "rollout_row": self.row}
+        self._rows: dict[str, tuple[RolloutRow, Markup]] = {}
 
     def render(self, template: str, values: dict[str, Any]) -> str:
         """Return a template filled in."""
@@ -94,6 +98,17 @@ class Renderer:
     def section(self, name: str, values: dict[str, Any]) -> str:
         """Return one section of a page."""
         return self.render(f"sections/{name}.html", values)
+
+    def row(self, row: RolloutRow) -> Markup:
+        """Return a rollout's row of a table: what was drawn before, while it is the very same object."""
+        rollout = row.said.rollout
+        known = self._rows.get(rollout)
+        if known is None or known[0] is not row:
+            if len(self._rows) >= ROWS_MAX:
+                self._rows = {}
+            # Escaped already, as every template's output is.
+            known = self._rows[rollout] = row, Markup(self.render("row.html", {"row": row}))  # noqa: S704
+        return known[1]
 
 
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}

@@ -3,6 +3,7 @@
 Invariant: a page's values are the same for everybody who may look at it, since they are rendered once.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from ingest.clock import Clock
 from signals.delivery.service import StreamService
 from signals.killswitch.lease import LeaseTerms
 from signals.pagers.board import PagerBoard
+
+STRIP = "strip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,18 @@ class BasePage:
     sections: tuple[str, ...] = ()
 
     def stamp(self) -> object:
-        """Return what is another when the page may have changed."""
+        """Return what is another when what this page has for itself may have changed."""
         return self.sources.overviews.stamp()
 
+    def stamps(self) -> Mapping[str, object]:
+        """Return, of each section, what is another when it may have changed; the strip is of all rollouts."""
+        everything, own = self.sources.overviews.stamp(), self.stamp()
+        return {name: everything if name == STRIP else own for name in self.sections}
+
     def values(self) -> dict[str, Any]:
-        """Return what the sections show."""
+        """Return what all sections show."""
         return {"overview": self.sources.overviews.now(), "lane": self.sources.lane, "store": self.sources.store}
+
+    def values_of(self, sections: Collection[str]) -> dict[str, Any]:
+        """Return what some sections show: for the strip alone nothing of the page's own is asked for."""
+        return BasePage.values(self) if set(sections) <= {STRIP} else self.values()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards.console.decisions import read_or_none
-from dashboards.console.overview import stop_text
+from dashboards.console.overview import JUDGED_MS, stop_text
 from dashboards.console.pages.common import BasePage, Sources
 from dashboards.console.pages.health import samples
 from ingest.rollouts import Ring
@@ -72,10 +72,10 @@ class RolloutPage(BasePage):
         return self.key.removeprefix("/rollouts/")
 
     def stamp(self) -> object:
-        """Return what is another when the page may have changed: a glance at what is known, by identity."""
-        facts = self.sources.service.views.facts(self.rollout)
-        known = None if facts is None else (id(facts.verdict), id(facts.switch), id(facts.lease), id(facts.declared))
-        return known, self.sources.overviews.stamp()
+        """Return what is another when this rollout may have changed, whatever became of all the others."""
+        views = self.sources.service.views
+        pending = tuple(one.command_id for one in views.pending() if one.rollout == self.rollout)
+        return views.facts(self.rollout), pending, self.sources.clock.now_ms() // JUDGED_MS
 
     def values(self) -> dict[str, Any]:
         """Return what the sections show.

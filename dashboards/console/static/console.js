@@ -45,15 +45,41 @@
     const section = document.getElementById(id);
     say("on", `Live. Last change ${clock()}`);
     if (!section || section.dataset.section === digest) return;
-    const was = focused(section);
+    const had = focused(section);
     section.innerHTML = html;
     section.dataset.section = digest;
-    refocus(section, was);
+    refocus(section, had);
     if (id !== "strip") return;
     const tiles = section.querySelector("[data-headline]");
     const stopped = tiles.dataset.stopped;
     document.title = (stopped === "0" ? "" : `(${stopped} stopped) `) + document.body.dataset.title;
     if (tiles.dataset.headline !== headline) announce.textContent = headline = tiles.dataset.headline;
+  }
+
+  // Of a table only the rows that are others now come.
+  function takeRows(event) {
+    heard = Date.now();
+    const { id, was, digest, order, rows } = JSON.parse(event.data);
+    const section = document.getElementById(id);
+    if (!section || section.dataset.section === digest) return;
+    if (section.dataset.section !== was) {
+      lose("a change was missed");
+      return;
+    }
+    say("on", `Live. Last change ${clock()}`);
+    const had = focused(section);
+    const body = section.querySelector("tbody");
+    const standing = new Map([...body.rows].map((row) => [row.dataset.row, row]));
+    for (const [name, html] of Object.entries(rows)) {
+      const made = document.createElement("template");
+      made.innerHTML = html;
+      const row = made.content.firstElementChild;
+      standing.get(name)?.replaceWith(row);
+      standing.set(name, row);
+    }
+    if (order) body.replaceChildren(...order.map((name) => standing.get(name)));
+    section.dataset.section = digest;
+    refocus(section, had);
   }
 
   function open() {
@@ -64,6 +90,7 @@
     source = new EventSource(`/console/live?${query}`);
     heard = Date.now();
     source.addEventListener("section", take);
+    source.addEventListener("rows", takeRows);
     source.addEventListener("beat", () => {
       heard = Date.now();
       if (live.dataset.state !== "on") say("on", `Live since ${clock()}`);

@@ -229,6 +229,23 @@ def test_focus_stays_when_a_section_is_replaced(browser: Browser) -> None:
         assert found.page.evaluate("document.activeElement.getAttribute('href')") == f"/rollouts/{ROLLOUT}"
 
 
+def test_a_row_is_replaced_alone_and_the_page_is_then_as_a_new_one(browser: Browser) -> None:
+    with console() as rig, tab(browser, rig.url) as found:
+        many = [verdict(DecisionWord.PROCEED, rollout=f"r-{number:03}") for number in range(60)]
+        rig.say(*many)
+        eventually(lambda: len(rig.service.views.newest(100)) == 60)
+        found.sign_in(OPERATOR)
+        found.look("/rollouts")
+        found.page.evaluate("() => document.querySelectorAll('#rollouts tbody tr').forEach(row => { row.old = true; })")
+        rig.say(msgspec.structs.replace(many[30], sentence="harm in <one> & only one", at_ms=many[30].at_ms + 1000))
+        found.page.wait_for_selector("#rollouts :text('harm in <one> & only one')")
+        rows = "[...document.querySelectorAll('#rollouts tbody tr')]"
+        assert found.page.evaluate(f"{rows}.filter(row => !row.old).map(row => row.dataset.row)") == ["r-030"]
+        drawn = found.page.evaluate(f"{rows}.map(row => row.outerHTML)")
+        found.look("/rollouts")
+        assert found.page.evaluate(f"{rows}.map(row => row.outerHTML)") == drawn
+
+
 def test_a_hostile_module_product_and_version_are_text(browser: Browser) -> None:
     rows = MemoryRows(
         {

@@ -5,7 +5,9 @@ import httpx2
 import msgspec
 import pytest
 
-from dashboards.console.history import NO_STORE, MemoryRows
+from dashboards.console import plots
+from dashboards.console.history import NO_STORE, MemoryRows, Table
+from dashboards.console.plots import Drawing, Plot
 from dashboards.console.session import COOKIE
 from detectors.stacks import Stack
 from detectors.verdict import DecisionWord
@@ -255,6 +257,24 @@ def test_plots_come_from_the_store_and_say_so_where_there_is_none() -> None:
     with console() as rig, rig.browser() as operator:
         assert operator.get("/console/plot/crash_rate").json() == {"why": NO_STORE}
         assert "keeps no store" in operator.get("/").text
+
+
+def test_a_plot_is_drawn_once_of_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Table] = []
+
+    def draw(rows: Table) -> Plot:
+        drawn.append(rows)
+        return plots.check_ins(rows)
+
+    monkeypatch.setitem(plots.FLEET_PLOTS, "check_ins", Drawing(("check_ins_by_ring",), draw))
+    rows = MemoryRows({"check_ins_by_ring": [[0, "canary", "100"], [60, "canary", "50"]]})
+    with console(rows) as rig, rig.browser() as operator, rig.browser(VIEWER) as viewer:
+        first = operator.get("/console/plot/check_ins")
+        for _ in range(5):
+            assert viewer.get("/console/plot/check_ins").content == first.content
+        assert len(drawn) == len(rows.asked) == 1
+        assert operator.get("/console/plot/check_ins", params={"hours": "1"}).status_code == 200
+        assert len(drawn) == 2
 
 
 def test_the_api_answers_as_it_did_beside_the_console(rig: ConsoleRig, operator: httpx2.Client) -> None:

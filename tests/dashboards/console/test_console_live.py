@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,17 +34,13 @@ class FakePage:
     revision: int = 0
     broken: bool = False
 
-    @property
-    def sections(self) -> tuple[str, ...]:
-        return tuple(self.texts)
+    def stamps(self) -> Mapping[str, object]:
+        return dict.fromkeys(self.texts, self.revision)
 
-    def stamp(self) -> object:
-        return self.revision
-
-    def values(self) -> dict[str, Any]:
+    def values_of(self, sections: Collection[str]) -> dict[str, Any]:
         if self.broken:
             raise RuntimeError("this page can't be shown, as a test ordered")
-        return dict(self.texts)
+        return {name: self.texts[name] for name in sections}
 
     def change(self, name: str, text: str) -> None:
         self.texts[name] = text
@@ -56,9 +53,11 @@ class Viewer:
 
     stream: LiveStream
     received: list[bytes] = field(default_factory=list)
+    takes: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     def open(self) -> "asyncio.Task[None]":
+        self.takes.set()
         return asyncio.create_task(self.stream({"type": "http"}, self._receive, self._send))
 
     def text(self) -> str:
@@ -69,6 +68,7 @@ class Viewer:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
+        await self.takes.wait()
         self.received.append(message.get("body", b""))
 
 
@@ -191,3 +191,83 @@ def test_a_page_that_can_not_be_shown_takes_no_other_along(caplog: pytest.LogCap
 
     run(scenario)
     assert "can't be rendered" in caplog.text
+
+
+def rows_of(changed: str) -> str:
+    rows = [f'<tr data-row="r-{number}"><td>{"x" * 90} {changed}</td></tr>' for number in range(1)]
+    rows += [f'<tr data-row="r-{number}"><td>{"x" * 90}</td></tr>' for number in range(1, 20)]
+    return f"<table><tbody>{''.join(rows)}</tbody></table>"
+
+
+def test_of_a_table_whoever_has_it_gets_the_rows_that_changed_and_whoever_comes_gets_it_whole() -> None:
+    async def scenario() -> None:
+        page = FakePage({"a": rows_of("one")})
+        board = LiveBoard(CountingRenderer(), Metrics(), 100, lambda: False)
+        first = admitted(board, page)
+        opened = first.open()
+        await eventually(lambda: "one" in first.text())
+        page.change("a", rows_of("two"))
+        await eventually(lambda: "two" in first.text())
+        assert (first.text().count("event: section"), first.text().count("event: rows")) == (1, 1)
+        assert "r-7" not in first.text().partition("event: rows")[2]
+        second = admitted(board, page)
+        joined = second.open()
+        await eventually(lambda: "two" in second.text())
+        assert "event: rows" not in second.text()
+        # Whoever missed a change between gets the whole: what changed last would not make it right.
+        second.takes.clear()
+        for text in ("three", "four"):
+            page.change("a", rows_of(text))
+            await eventually(lambda text=text: text in first.text())  # type: ignore[misc]  # bound now, not later
+        second.takes.set()
+        await eventually(lambda: "four" in second.text())
+        first.gone.set()
+        second.gone.set()
+        await asyncio.gather(opened, joined)
+
+    run(scenario)
+
+
+def test_a_viewer_that_takes_nothing_is_cut_and_no_other_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "TAKE_SECONDS_MAX", 0.2)
+
+    async def scenario() -> None:
+        page, metrics = FakePage({"a": "one"}), Metrics()
+        board = LiveBoard(CountingRenderer(), metrics, 5, lambda: False)
+        stuck, other = admitted(board, page), admitted(board, page)
+        tasks = [stuck.open(), other.open()]
+        await eventually(lambda: "a one" in stuck.text())
+        stuck.takes.clear()
+        page.change("a", "two")
+        await eventually(lambda: "a two" in other.text())
+        async with asyncio.timeout(20):
+            await tasks[0]
+        assert metrics.value("console_viewers") == 1
+        other.gone.set()
+        await tasks[1]
+
+    run(scenario)
+
+
+def test_a_page_that_nobody_renews_is_not_called_live() -> None:
+    async def scenario() -> None:
+        held = threading.Event()
+
+        class StuckPage(FakePage):
+            def values_of(self, sections: Collection[str]) -> dict[str, Any]:
+                held.wait(20)
+                return super().values_of(sections)
+
+        board = LiveBoard(CountingRenderer(), Metrics(), 5, lambda: False)
+        viewer = admitted(board, StuckPage({"a": "one"}))
+        opened = viewer.open()
+        # Ten beats' time, in which none comes but the one that every stream begins with.
+        await asyncio.sleep(0.5)
+        beats = viewer.text().count("event: beat")
+        held.set()
+        await eventually(lambda: viewer.text().count("event: beat") > 2)
+        viewer.gone.set()
+        await opened
+        assert beats <= 1
+
+    run(scenario)

@@ -98,6 +98,18 @@ def test_it_is_made_again_only_when_something_changed() -> None:
     assert rig.overviews.now() is not first
 
 
+def test_a_rollout_that_did_not_change_keeps_its_row_the_very_object() -> None:
+    rig = Rig()
+    rig.show(watching("r-1"), watching("r-2"))
+    before = {row.said.rollout: row for row in rig.overviews.now().rows}
+    rig.clock.drive_to(START_MS + 60_000)
+    records = [Record(9, b"r-2", encoder.encode(watching("r-2", sentence="another")), START_MS)]
+    rig.views.take_verdicts(rig.verdicts, records)
+    after = {row.said.rollout: row for row in rig.overviews.now().rows}
+    assert after["r-1"] is before["r-1"]
+    assert after["r-2"].said.sentence == "another"
+
+
 def test_blindness_is_in_the_headline() -> None:
     rig = Rig()
     assert rig.overviews.now().headline == "Nothing is stopped. Nothing is rising. Cordon sees."
