@@ -76,7 +76,7 @@ def stats(panel: Panel, answer: Answer) -> list[Stat]:
         if values:
             config = panel.config(answer.names[place])
             text, shade = shown(values[-1], config), color_of(values[-1], config)
-            cell = Cell(text, _ink_on(shade), shade) if solid else Cell(text, shade)
+            cell = Cell(text, ink_on(shade), shade) if solid and shade else Cell(text, shade)
             found.append(Stat(answer.names[place] if len(places) > 1 else "", cell))
     return found
 
@@ -111,7 +111,7 @@ def _column(values: Sequence[Any], kind: Kind, config: Config) -> list[Cell]:
         if options.get("type") == "color-background" and isinstance(value, float):
             _of_blues(config)
             back = _between(*_BLUES, (value - low) / (high - low) if high > low else 0.0)
-            cells.append(Cell(text, _ink_on(back), back, number))
+            cells.append(Cell(text, ink_on(back), back, number))
         else:
             cells.append(Cell(text, shade if options.get("type") == "color-text" else None, None, number))
     return cells
@@ -128,10 +128,8 @@ def _between(less: str, more: str, part: float) -> str:
     return "#" + "".join(f"{round(low + (high - low) * part):02X}" for low, high in pairs)
 
 
-def _ink_on(shade: str | None) -> str | None:
-    """Return black or white, whichever contrasts more (WCAG 2.2, relative luminance)."""
-    if shade is None:
-        return None
+def ink_on(shade: str) -> str:
+    """Return black or white, whichever contrasts more with a colour (WCAG 2.2, relative luminance)."""
     weights = (0.2126, 0.7152, 0.0722)
     light = sum(weight * (part / 255) ** 2.2 for weight, part in zip(weights, _parts(shade), strict=True))
     return _INK[0] if light > 0.18 else _INK[1]

@@ -13,7 +13,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, Final
 
-KINDS: Final = ("timeseries", "stat", "table")
+KINDS: Final = ("timeseries", "state-timeline", "stat", "table")
 _COLOR: Final = re.compile(r"#[0-9A-Fa-f]{6}")
 _SPAN: Final = re.compile(r"now-(\d+)([mhd])")
 _SPAN_SECONDS: Final = {"m": 60, "h": 3600, "d": 86_400}

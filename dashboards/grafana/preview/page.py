@@ -23,14 +23,17 @@ from dashboards.grafana.preview.asking import Answer, Ask, Kind, answered
 from dashboards.grafana.preview.cells import Cell, Stat, Table, stats, table
 from dashboards.grafana.preview.definition import Annotation, Board, Panel
 from dashboards.grafana.preview.series import Mark, Plot, plot
+from dashboards.grafana.preview.states import ROW_PIXELS, TimeLine, time_line
 from dashboards.grafana.preview.values import moment
 from dashboards.incident.words import plain
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 # A board is this wide, and a row of it this high, on a screen of 1,600 pixels; the title of a panel takes its part.
 BOARD_PIXELS: Final = 1536
-_ROW_PIXELS: Final = 38
+_BOARD_ROW_PIXELS: Final = 38
 _HEAD_PIXELS: Final = 78
+# What a panel has beside its inner width: paddings and borders.
+_SIDES_PIXELS: Final = 54
 MARKS_LISTED_MAX: Final = 8
 
 
@@ -66,9 +69,12 @@ def preview(board: Board, panel: Panel, view: View, ask: Ask) -> str:
         return _page(board, panel, view, stats=stats(panel, answers[0]))
     if panel.kind == "table":
         return _page(board, panel, view, table=table(panel, answers[0]))
+    if panel.kind == "state-timeline":
+        line = time_line(panel, answers[0], view, width_of(panel) - _SIDES_PIXELS)
+        return _page(board, panel, view, line=line)
     moments = [one for each in board.annotations for one in _moments(each, view, ask)]
     marks = [Mark(one.at, one.color) for one in moments]
-    height = panel.rows * _ROW_PIXELS - _HEAD_PIXELS
+    height = panel.rows * _BOARD_ROW_PIXELS - _HEAD_PIXELS
     return _page(board, panel, view, plot=plot(panel, answers, view, marks, height), moments=moments)
 
 
@@ -86,6 +92,7 @@ def _page(
     plot: Plot | None = None,
     stats: Sequence[Stat] = (),
     table: Table | None = None,
+    line: TimeLine | None = None,
     moments: Sequence[Moment] = (),
 ) -> str:
     drawing = plot.drawing if plot is not None else None
@@ -95,7 +102,7 @@ def _page(
     style = "".join((_file("uPlot.min.css"), _own("preview.css"), _rules(panel, shades, columns)))
     scripts = [_file("uPlot.iife.min.js"), _own("preview.js")] if drawing else []
     return _environment().get_template("preview.html").render(
-        board=board, panel=panel, plot=plot, stats=stats, table=table,
+        board=board, panel=panel, plot=plot, stats=stats, table=table, line=line, row_pixels=ROW_PIXELS,
         moments=moments[:MARKS_LISTED_MAX], moments_more=max(0, len(moments) - MARKS_LISTED_MAX),
         since=moment(view.start.timestamp()), until=moment(view.end.timestamp()),
         chosen=[(name, values) for name, values in view.variables.items() if len(values) == 1],

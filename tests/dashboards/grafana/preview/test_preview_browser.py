@@ -26,11 +26,16 @@ RATIO: Told = (
 )
 MARKS: Told = ({"time": "DateTime64(3, 'UTC')", "text": "String"}, [[TIMES[3], EVIL]])
 RINGS: Told = ({"ring": "String", "push_seconds": "UInt32", "share": "Float64"}, [[EVIL, 60, 0.5], ["b", 90, 1.0]])
+STATES: Told = (
+    {"time": "DateTime", "verdict": "String"},
+    [[at, word] for at, word in zip(TIMES[::10], ("watching", EVIL, "regressed", "regressed"), strict=True)],
+)
 PANELS = {
     "line": ("cordon-fleet", "Check-ins by ring, of normal", BY_RING),
     "bars": ("cordon-fleet", "Crashed devices by OS build", BY_RING),
     "interval": ("cordon-rollout", "Crash-rate ratio", RATIO),
     "table": ("cordon-rollout", "Rings", RINGS),
+    "states": ("cordon-rollout", "Verdict", STATES),
     "stat": ("cordon-rollout", "Switch (stat)", ({"state": "String"}, [["killed"]])),
     "empty": ("cordon-rollout", "Crash-rate ratio", (RATIO[0], [])),
 }

@@ -33,8 +33,9 @@ def test_two_panels_of_one_title_are_told_apart_by_their_kind() -> None:
 
 
 def test_a_kind_of_panel_that_is_not_drawn_is_answered_with_those_that_are() -> None:
-    with pytest.raises(PreviewError, match=r"'state-timeline'.*timeseries, stat, table"):
-        committed("cordon-rollout").panel("Verdict")
+    board = changed(made_of("cordon-rollout"), EVIDENCE, type="piechart")
+    with pytest.raises(PreviewError, match="'piechart'; previews are made of: timeseries, state-timeline, stat, table"):
+        board.panel(EVIDENCE)
 
 
 def test_a_panel_that_asks_prometheus_is_refused() -> None:
