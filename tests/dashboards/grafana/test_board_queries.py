@@ -17,12 +17,12 @@ from click.testing import CliRunner, Result
 from dashboards.grafana import queries
 from dashboards.grafana.build import BOARDS, folder
 from dashboards.grafana.macros import View, expand
+from dashboards.grafana.preview.asking import FORM
 from dashboards.grafana.preview.definition import committed, uids
 from dashboards.grafana.preview.page import preview
 from dashboards.grafana.queries import Language
 from deploy.cli.dashboards import dashboards
 from deploy.cli.demo_report import wait_until_stored
-from deploy.cli.query import ask
 from ingest.log.interface import Entry
 from ingest.store.interface import database_of
 from ingest.topics import Topics
@@ -225,8 +225,10 @@ def test_a_panel_is_previewed_with_what_it_gives(watched: Watched, view: View, u
     name = next(name for name in SQL if queries.query(name).text == panel.sql[0])
     seen = _now(view) if name in BY_THE_WALL else view
 
+    where = {"database": database_of(LANE), "default_format": FORM}
+
     def answer(sql: str) -> bytes:
-        return ask(watched.cordon.query_url, sql, "JSONCompact", {}, database_of(LANE))
+        return watched.http.post(watched.cordon.query_url, params=where, content=sql.encode()).content
 
     text = preview(board, panel, seen, answer)
     assert panel.no_value not in text.partition('<div class="panel">')[2] or panel.kind == "table"
