@@ -256,6 +256,16 @@ def test_the_command_writes_a_preview_of_the_chosen_time(watched: Watched, view:
     assert [file.name for file in out.parent.iterdir()] == ["panel.html"]
 
 
+def test_the_command_takes_a_picture_or_says_what_it_lacks(watched: Watched, tmp_path: Path) -> None:
+    done = previewed(watched, "cordon-rollout", "Switch (stat)", "--out", tmp_path / "panel.png")
+    if done.exit_code:
+        assert "a picture needs Chromium: `make deps-system` installs it" in done.output
+        assert list(tmp_path.iterdir()) == []
+    else:
+        assert [file.name for file in tmp_path.iterdir()] == ["panel.png"]
+        assert (tmp_path / "panel.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_command_looks_back_as_far_as_the_board_does(watched: Watched, tmp_path: Path) -> None:
     out = tmp_path / "panel.html"
     assert previewed(watched, "cordon-rollout", "First crashes", "--out", out).exit_code == 0
