@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -25,7 +26,14 @@ from dashboards.console.overview import Overviews
 from dashboards.console.pages.common import BasePage, Sources
 from dashboards.console.pages.fleet import fleet_page, hours_of
 from dashboards.console.pages.health import health_page
-from dashboards.console.pages.rollouts import RolloutPage, killswitch_page, pages_page, rollout_page, rollouts_page
+from dashboards.console.pages.rollouts import (
+    RolloutPage,
+    RolloutsPage,
+    killswitch_page,
+    pages_page,
+    rollout_page,
+    rollouts_page,
+)
 from dashboards.console.plots import FLEET_PLOTS, HOURS, ROLLOUT_PLOTS, Span
 from dashboards.console.rendering import Renderer
 from dashboards.console.sections import digest_of
@@ -128,7 +136,7 @@ class _Console:
         return await self._shown(fleet_page(self._sources), session, hours=hours, choices=HOURS)
 
     async def rollouts(self, request: Request, session: Session) -> Response:
-        return await self._shown(rollouts_page(self._sources, request.query_params.get("q", "")), session)
+        return await self._shown(self._list(request.query_params), session)
 
     async def rollout(self, request: Request, session: Session) -> Response:
         page = self._rollout(request.path_params["rollout"])
@@ -198,7 +206,7 @@ class _Console:
         return answer
 
     async def live(self, request: Request, session: Session) -> Response:
-        page, roles = self._page_of(request.query_params.get("page", ""), request.query_params.get("q", ""))
+        page, roles = self._page_of(request.query_params.get("page", ""), request.query_params)
         require(session, roles)
         header = session.header
         stream = self._board.admit(page, self._still(header, roles))
@@ -275,12 +283,18 @@ class _Console:
             raise unknown(rollout)
         return page
 
-    def _page_of(self, path: str, search: str) -> tuple[BasePage, frozenset[str]]:
+    def _list(self, query: QueryParams) -> RolloutsPage:
+        everything = query.get("all", "")
+        if everything not in ("", "yes"):
+            raise RequestRefusedError(Refusal.BAD_REQUEST, f"all={everything[:16]!r}: write all=yes, or nothing")
+        return rollouts_page(self._sources, query.get("q", ""), everything=bool(everything))
+
+    def _page_of(self, path: str, query: QueryParams) -> tuple[BasePage, frozenset[str]]:
         """Return the page that is looked at, and who may."""
         if path.startswith("/rollouts/"):
             return self._rollout(path.removeprefix("/rollouts/")), READ_ROLES
         if path == "/rollouts":
-            return rollouts_page(self._sources, search), READ_ROLES
+            return self._list(query), READ_ROLES
         if path == "/pages":
             return pages_page(self._sources), COMMAND_ROLES
         makers = {"/": fleet_page, "/killswitch": killswitch_page, "/health": health_page}

@@ -266,7 +266,8 @@ class LiveStream(Response):
         while not board.ended and self._valid():
             woken, piece = feed.woken, feed.since(position)
             position = feed.head
-            if beats != board.beats:
+            # Before its first look at the page a stream has nothing to be live of.
+            if feed.head and beats != board.beats:
                 piece, beats = piece + _BEAT, board.beats
             if piece:
                 self._handed_at = time.monotonic()

@@ -14,6 +14,8 @@ from signals.killswitch.lease import WITHHELD_DOCS
 from signals.pagers.words import Level
 
 EVENTS_MAX = 50
+# A browser paints so many at once; the rest follows where somebody asks for it.
+FIRST_ROWS = 50
 CELLS_MAX = 12
 _SEARCH_MAX = 64
 
@@ -24,9 +26,11 @@ class RolloutsPage(BasePage):
 
     Attributes:
         search: what is looked for in id, vendor, product and version; empty: everything.
+        all: every match, not only those that come first.
     """
 
     search: str = ""
+    all: bool = False
 
     def values(self) -> dict[str, Any]:
         """Return what the sections show."""
@@ -37,14 +41,23 @@ class RolloutsPage(BasePage):
             for row in values["overview"].rows
             if wanted in f"{row.said.rollout} {row.said.vendor} {row.said.product} {row.said.version}".casefold()
         ]
-        return values | {"rows": rows, "search": self.search}
+        # Rows come worst first: whatever is stopped is among the first, or makes them more.
+        first = len(rows) if self.all else max(FIRST_ROWS, sum(row.stopped for row in rows))
+        return values | {"rows": rows[:first], "matching": len(rows), "search": self.search}
 
 
-def rollouts_page(sources: Sources, search: str) -> RolloutsPage:
-    """Return the list; a search that is too long is cut."""
+def rollouts_page(sources: Sources, search: str, *, everything: bool) -> RolloutsPage:
+    """Return the list, of every match or of those that come first; a search that is too long is cut."""
     search = search[:_SEARCH_MAX]
     return RolloutsPage(
-        sources, f"/rollouts?{search}", "Rollouts", "rollouts", "rollouts.html", ("strip", "rollouts"), search
+        sources,
+        f"/rollouts?{'all' if everything else 'first'}&{search}",
+        "Rollouts",
+        "rollouts",
+        "rollouts.html",
+        ("strip", "rollouts"),
+        search,
+        everything,
     )
 
 

@@ -13,6 +13,8 @@
   let heard = 0;
   let headline = document.querySelector("[data-headline]")?.dataset.headline ?? "";
 
+  // What stands in the page is painted before anything more is asked for.
+  const painted = (then) => (document.hidden ? then() : requestAnimationFrame(() => setTimeout(then)));
   const clock = () => new Date().toISOString().slice(11, 19) + "Z";
 
   function say(state, words) {
@@ -85,8 +87,8 @@
   function open() {
     if (source) return;
     const query = new URLSearchParams({ page: decodeURIComponent(document.body.dataset.live) });
-    const search = new URLSearchParams(location.search).get("q");
-    if (search) query.set("q", search);
+    const given = new URLSearchParams(location.search);
+    for (const name of ["q", "all"]) if (given.get(name)) query.set(name, given.get(name));
     source = new EventSource(`/console/live?${query}`);
     heard = Date.now();
     source.addEventListener("section", take);
@@ -126,7 +128,7 @@
     }
   });
   window.addEventListener("pagehide", close);
-  if (!document.hidden) open();
+  painted(() => { if (!document.hidden) open(); });
 
   async function late(place) {
     try {
@@ -136,5 +138,5 @@
       // The link that stands there leads to the same table.
     }
   }
-  for (const place of document.querySelectorAll("[data-late]")) late(place);
+  painted(() => document.querySelectorAll("[data-late]").forEach(late));
 })();

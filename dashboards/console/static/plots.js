@@ -10,6 +10,7 @@
   // Okabe and Ito's, in an order in which neighbours differ most.
   const PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#A08A00"];
   const PALETTE_DARK = ["#56B4E9", "#FF8A3D", "#2FC79A", "#E3A0C4", "#E69F00", "#8CC8F0", "#B5B5B5", "#F0E442"];
+  const LIBRARY = document.currentScript.dataset.library;
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -105,12 +106,34 @@
     }
   }
 
+  // The library is fetched when the page has been painted: until then it would only be in the way.
+  function fetched(source) {
+    return new Promise((done, failed) => {
+      const script = document.createElement("script");
+      script.addEventListener("load", done);
+      script.addEventListener("error", failed);
+      script.src = source;
+      document.head.append(script);
+    });
+  }
+
+  async function begin() {
+    try {
+      await fetched(LIBRARY);
+    } catch {
+      all.forEach((one) => one.tell("What draws could not be fetched: load the page again."));
+      return;
+    }
+    refresh();
+    setInterval(() => { if (!document.hidden) refresh(); }, ofRollout ? ROLLOUT_AGAIN_MS : FLEET_AGAIN_MS);
+    dark.addEventListener("change", () => all.forEach((one) => one.draw()));
+  }
+
   const all = [...document.querySelectorAll("[data-plot]")].map((figure) => new Drawn(figure));
   const refresh = () => all.forEach((one) => one.refresh());
-  refresh();
   const ofRollout = all.some((one) => one.figure.dataset.plot.includes("rollout="));
-  setInterval(() => { if (!document.hidden) refresh(); }, ofRollout ? ROLLOUT_AGAIN_MS : FLEET_AGAIN_MS);
-  dark.addEventListener("change", () => all.forEach((one) => one.draw()));
+  if (document.hidden) begin();
+  else requestAnimationFrame(() => setTimeout(begin));
   let waiting = 0;
   addEventListener("resize", () => {
     clearTimeout(waiting);

@@ -235,14 +235,14 @@ def test_a_row_is_replaced_alone_and_the_page_is_then_as_a_new_one(browser: Brow
         rig.say(*many)
         eventually(lambda: len(rig.service.views.newest(100)) == 60)
         found.sign_in(OPERATOR)
-        found.look("/rollouts")
+        found.look("/rollouts?all=yes")
         found.page.evaluate("() => document.querySelectorAll('#rollouts tbody tr').forEach(row => { row.old = true; })")
         rig.say(msgspec.structs.replace(many[30], sentence="harm in <one> & only one", at_ms=many[30].at_ms + 1000))
         found.page.wait_for_selector("#rollouts :text('harm in <one> & only one')")
         rows = "[...document.querySelectorAll('#rollouts tbody tr')]"
         assert found.page.evaluate(f"{rows}.filter(row => !row.old).map(row => row.dataset.row)") == ["r-030"]
         drawn = found.page.evaluate(f"{rows}.map(row => row.outerHTML)")
-        found.look("/rollouts")
+        found.look("/rollouts?all=yes")
         assert found.page.evaluate(f"{rows}.map(row => row.outerHTML)") == drawn
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Iterator
 
 import httpx2
@@ -257,6 +258,24 @@ def test_plots_come_from_the_store_and_say_so_where_there_is_none() -> None:
     with console() as rig, rig.browser() as operator:
         assert operator.get("/console/plot/crash_rate").json() == {"why": NO_STORE}
         assert "keeps no store" in operator.get("/").text
+
+
+def test_the_first_rollouts_are_listed_and_all_on_request_and_whatever_is_stopped_always() -> None:
+    with console() as rig, rig.browser() as operator:
+        rig.say(*(verdict(DecisionWord.PROCEED, rollout=f"r-{number:03}") for number in range(70)))
+        eventually(lambda: len(rig.service.views.newest(100)) == 70)
+        first = operator.get("/rollouts").text
+        assert first.count("<tr data-row=") == 50
+        assert "The first 50 of 7" in first
+        everything = operator.get("/rollouts", params={"all": "yes"}).text
+        assert {f"r-{number:03}" for number in range(70)} <= set(re.findall('<tr data-row="([^"]*)"', everything))
+        found = operator.get("/rollouts", params={"q": "r-06"}).text
+        assert found.count("<tr data-row=") == 10
+        assert "10 shown" in found
+        assert operator.get("/rollouts", params={"all": "please"}).status_code == 400
+        rig.say(*(verdict(DecisionWord.KILL, rollout=f"r-{number:03}") for number in range(60)))
+        eventually(lambda: len(rig.service.views.stopped(100)) == 60)
+        assert operator.get("/rollouts").text.count("<tr data-row=") == 60
 
 
 def test_a_plot_is_drawn_once_of_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
