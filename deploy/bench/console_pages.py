@@ -1,6 +1,5 @@
 """How soon pages of the console stand: at the server, in a browser, and how soon a decision is on them."""
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -8,20 +7,26 @@ from functools import partial
 from pathlib import Path
 
 import httpx2
-from playwright.sync_api import sync_playwright
 
 from deploy.bench.console_client import Stream, cookie_of, signed_in
 from deploy.bench.console_filled import DEVICES, ROLLOUTS, fill, rollout_of
+from deploy.bench.console_paint import BOUND_MS, painted
 from deploy.bench.figures import Figure, at_most, printed
 from deploy.bench.server import Served, served
 from deploy.bench.signals_decide import percentile
 
-ASKED, PAINTED, DECIDED = 40, 7, 30
+ASKED, DECIDED = 40, 30
 # An overview is made anew after two seconds at the latest: pages asked for at this pace find it new, old, and between.
 PACE_SECONDS = 0.25
-BOUND_MS, LIVE_BOUND_MS = 300, 1000
+LIVE_BOUND_MS = 1000
 LIVE_SECONDS_MAX = 30
-_PAGES = {"fleet": "/", "rollouts": "/rollouts", "rollout": f"/rollouts/{rollout_of(1)}", "health": "/health"}
+_PAGES = {
+    "fleet": "/",
+    "rollouts": "/rollouts",
+    "all rollouts": "/rollouts?all=yes",
+    "rollout": f"/rollouts/{rollout_of(1)}",
+    "health": "/health",
+}
 _PLOTS = ("crash_rate?hours=24", "check_ins?hours=24", "os_builds?hours=24", f"evidence?rollout={rollout_of(1)}")
 
 
@@ -44,7 +49,7 @@ def measure() -> list[Figure]:
                     partial(_asked, client, f"/console/plot/{plot}"), 1)[0], "ms")
                 for plot in _PLOTS
             ]  # fmt: skip
-            figures += _painted(client, cordon)
+            figures += painted(client, cordon, _PAGES)
             figures += _live(client, cordon)
     return figures
 
@@ -61,32 +66,6 @@ def _milliseconds(ask: Callable[[], object], times: int) -> list[float]:
         taken.append(1000 * (time.perf_counter() - began))
         time.sleep(PACE_SECONDS)
     return taken
-
-
-def _painted(client: httpx2.Client, cordon: Served) -> list[Figure]:
-    binary = shutil.which("chromium")
-    if binary is None:
-        raise RuntimeError("chromium is not installed: make deps-system")
-    found: dict[str, list[float]] = {}
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=["--disable-gpu", "--disable-dev-shm-usage"])
-        context = browser.new_context()
-        context.add_cookies(
-            [{"name": name, "value": value, "url": cordon.streams} for name, value in client.cookies.items()]
-        )
-        # One tab, as a person has it: a new one for each page would measure how the browser starts its processes.
-        page = context.new_page()
-        for _ in range(PAINTED):
-            for name, path in _PAGES.items():
-                page.goto(cordon.streams + path)
-                page.wait_for_function("() => performance.getEntriesByName('first-contentful-paint').length")
-                at = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-                found.setdefault(name, []).append(float(at))
-        browser.close()
-    return [
-        at_most(f"{name} page painted in Chromium, median", percentile(taken, 0.5), "ms", BOUND_MS)
-        for name, taken in found.items()
-    ]
 
 
 def _live(client: httpx2.Client, cordon: Served) -> list[Figure]:
