@@ -49,31 +49,35 @@ class Section:
         return b"event: section\ndata: %s\n\n" % msgspec.json.encode(said)
 
     @cached_property
-    def rows(self) -> dict[str, str]:
-        """The rows by their names, in their order; none where it has no table or several, or two rows of one name."""
-        if self.html.count("<tbody") != 1:
-            return {}
-        found = [(unescape(row[1]), row[0]) for row in _ROW.finditer(self.html)]
-        rows = dict(found)
-        return rows if len(rows) == len(found) else {}
+    def parts(self) -> tuple[str, dict[str, str]]:
+        """What stands round the rows, and the rows by their names, in their order.
 
-    @cached_property
-    def frame(self) -> str:
-        """What stands round the rows."""
-        return _ROW.sub("", self.html)
+        There are none where it has no table or several, or two rows of one name.
+        """
+        if self.html.count("<tbody") != 1:
+            return self.html, {}
+        between, rows, end, many = [], {}, 0, 0
+        for row in _ROW.finditer(self.html):
+            between.append(self.html[end : row.start()])
+            rows[unescape(row[1])] = row[0]
+            end = row.end()
+            many += 1
+        between.append(self.html[end:])
+        return ("".join(between), rows) if len(rows) == many else (self.html, {})
 
     def change_from(self, before: "Section") -> bytes:
         """Return the event that makes this section of the one before; empty where only the whole does."""
-        if not self.rows or not before.rows or self.frame != before.frame:
+        (frame, rows), (frame_before, rows_before) = self.parts, before.parts
+        if not rows or not rows_before or frame != frame_before:
             return b""
-        changed = {name: html for name, html in self.rows.items() if before.rows.get(name) != html}
+        changed = {name: html for name, html in rows.items() if rows_before.get(name) != html}
         if sum(map(len, changed.values())) > _SHARE_MAX * len(self.html):
             return b""
         said = {
             "id": self.name,
             "was": before.digest,
             "digest": self.digest,
-            "order": list(self.rows) if list(self.rows) != list(before.rows) else None,
+            "order": list(rows) if list(rows) != list(rows_before) else None,
             "rows": changed,
         }
         return b"event: rows\ndata: %s\n\n" % msgspec.json.encode(said)

@@ -1,7 +1,8 @@
 """Who is signed in: a token kept in an encrypted, signed cookie that expires.
 
 In front of every page. The cookie holds the token itself, encrypted, so there is no session to store and nothing to
-share between processes but a key; and the token is looked up again at every request. Invariants: a token that is
+share between processes but a key (what was decrypted is kept in memory, to spare doing it again); and the token is
+looked up again at every request. Invariants: a token that is
 revoked opens nothing from then on, and a cookie says nothing to whoever has no key.
 """
 
@@ -23,6 +24,7 @@ SESSION_SECONDS = 12 * 3600
 SIGN_IN_SECONDS = 3600
 _COOKIE_CHARACTERS_MAX = 2048
 _FORM_BYTES = 24
+_OPENED_MAX = 1000
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -64,22 +66,37 @@ class Sessions:
         self._authenticate = authenticate
         self._clock = clock
         self._decoder = msgspec.json.Decoder(_Kept)
+        self._opened: dict[str, tuple[_Kept, int]] = {}
 
     def open(self, cookie: str | None) -> Session | None:
         """Return the session of a cookie; None where it is forged, expired, or its token is not known any more."""
         if cookie is None or len(cookie) > _COOKIE_CHARACTERS_MAX:
             return None
         now_seconds = self._clock.now_ms() // 1000
-        try:
-            kept = self._decoder.decode(self._fernet.decrypt_at_time(cookie.encode(), SESSION_SECONDS, now_seconds))
-            if not kept.token:
-                self._fernet.decrypt_at_time(cookie.encode(), SIGN_IN_SECONDS, now_seconds)
-                return Session(kept.form)
-        except (InvalidToken, *UNREADABLE_ERRORS):
+        opened = self._opened.get(cookie) or self._decrypted(cookie, now_seconds)
+        if opened is None:
             return None
+        kept, made_seconds = opened
+        if now_seconds - made_seconds > (SESSION_SECONDS if kept.token else SIGN_IN_SECONDS):
+            self._opened.pop(cookie, None)
+            return None
+        if not kept.token:
+            return Session(kept.form)
         header = f"Bearer {kept.token}"
         principal = self._authenticate(header)
         return Session(kept.form, header, principal) if principal is not None else None
+
+    def _decrypted(self, cookie: str, now_seconds: int) -> tuple[_Kept, int] | None:
+        """Return what a cookie that is ours says, and when it was made; kept, since a page asks for much at once."""
+        try:
+            kept = self._decoder.decode(self._fernet.decrypt_at_time(cookie.encode(), SESSION_SECONDS, now_seconds))
+            opened = kept, self._fernet.extract_timestamp(cookie.encode())
+        except (InvalidToken, *UNREADABLE_ERRORS):
+            return None
+        if len(self._opened) >= _OPENED_MAX:
+            self._opened = {}
+        self._opened[cookie] = opened
+        return opened
 
     def begin(self, token: str = "") -> tuple[Session, str]:
         """Return a new session and its cookie: of a token that is known, or of nobody yet."""

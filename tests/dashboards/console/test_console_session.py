@@ -1,5 +1,7 @@
+import pytest
 from cryptography.fernet import Fernet
 
+from dashboards.console import session
 from dashboards.console.session import SESSION_SECONDS, SIGN_IN_SECONDS, Sessions
 from ingest.clock import DrivenClock
 from signals.delivery.http.context import PrincipalLike
@@ -22,6 +24,27 @@ def test_a_cookie_opens_for_twelve_hours_and_not_a_second_longer() -> None:
     assert opened.form == made.form
     clock.drive_to(START_MS + SESSION_SECONDS * 1000 + 1000)
     assert sessions(clock).open(cookie) is None
+
+
+def test_a_cookie_that_was_opened_before_expires_all_the_same() -> None:
+    clock = DrivenClock(START_MS)
+    book = sessions(clock)
+    cookies = {SESSION_SECONDS: book.begin(OPERATOR)[1], SIGN_IN_SECONDS: book.begin()[1]}
+    for seconds, cookie in sorted(cookies.items()):
+        assert book.open(cookie) is not None
+        clock.drive_to(START_MS + seconds * 1000)
+        assert book.open(cookie) is not None
+        clock.drive_to(START_MS + seconds * 1000 + 1000)
+        assert book.open(cookie) is None
+        assert book.open(cookie) is None
+
+
+def test_cookies_that_are_kept_open_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_OPENED_MAX", 3)
+    book = sessions(DrivenClock(START_MS))
+    for cookie in [book.begin(OPERATOR)[1] for _ in range(10)]:
+        assert book.open(cookie) is not None
+        assert len(book._opened) <= 3
 
 
 def test_before_anybody_signed_in_a_cookie_only_carries_the_forms_secret_for_an_hour() -> None:
