@@ -48,8 +48,8 @@ class DeviceTimeState(msgspec.Struct, kw_only=True):
 class DeviceTime:
     """Adds up device-time and asks the gate, in each minute of the rollout's own (`ingest.minutes`).
 
-    What the gate answers in a minute rests on that minute's beginning alone: when a verdict asks for it must not matter,
-    for the wall clock may ask, too.
+    What the gate answers in a minute rests on that minute's beginning alone: when a verdict asks for it must not
+    matter, for the wall clock may ask, too.
 
     Attributes:
         gate: every margin cell's evidence of health.

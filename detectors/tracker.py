@@ -333,6 +333,7 @@ class Tracker:
             signatures=self.tally.top_signatures(),
             cells=loudest_cells(self.tally, self.counts),
             stacks=self.tally.top_stacks(),
+            log10_hold_max=self._latch.hold_max / _LN10,
         )
 
     def as_past(self) -> PastRollout | None:

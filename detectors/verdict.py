@@ -114,7 +114,8 @@ class Evidence(msgspec.Struct, kw_only=True):
         log10_evidence: log10 of the combined e-value now, without the tenant group that carries most of it (with all
             where one tenant's word suffices by policy).
         log10_evidence_max: its highest so far; decisions latch at the first crossing.
-        log10_everybody_max: the highest so far with nobody left out: what may hold.
+        log10_everybody_max: the highest so far with nobody left out: where it is enough for a kill and the one before
+            is not, a hold.
         left_out: the tenant group without which evidence is least; null if leaving one out changes nothing.
         log10_marginal: log10 of the rate ratio's e-value taken alone, whatever other rollouts its devices are on.
         loudest_margin: the margin (an OS build, a model, ...) with most evidence, and its log10.
@@ -142,6 +143,8 @@ class Evidence(msgspec.Struct, kw_only=True):
         cells: the cells that weigh most, with their exposed and control crashes and counts at risk.
         stacks: the most frequent stack of each of `signatures` whose reports had frames: for people, never evidence.
             Empty in a record of a release before this field.
+        log10_hold_max: the highest so far of what a hold goes by: with nobody left out, with methods whose history is
+            too short to kill, and by a tolerance of its own. 0 in a record of a release before this field.
     """
 
     log10_evidence: float = 0.0
@@ -172,6 +175,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     signatures: list[tuple[str, int]] = []
     cells: list[tuple[str, int, int, int, int]] = []
     stacks: list[Stack] = []
+    log10_hold_max: float = 0.0
 
 
 class ScopedDecision(msgspec.Struct, kw_only=True):

@@ -127,9 +127,10 @@ def evidence(rows: Table) -> Plot:
     """Return evidence of harm against what a hold and a kill need."""
     columns = _verdicts(rows)
     return _plot(columns[0], [
-        Series(label="evidence", values=columns[1], color="kill"),
-        Series(label="needed to hold", values=columns[2], color="hold", dashed=True),
-        Series(label="needed to kill", values=columns[3], color="kill", dashed=True),
+        Series(label="evidence that a hold goes by", values=columns[1], color="hold"),
+        Series(label="evidence that a kill goes by", values=columns[2], color="kill"),
+        Series(label="needed to hold", values=columns[3], color="hold", dashed=True),
+        Series(label="needed to kill", values=columns[4], color="kill", dashed=True),
     ], "log10 of the e-value")  # fmt: skip
 
 
@@ -137,26 +138,26 @@ def crashes(rows: Table) -> Plot:
     """Return first crashes of exposed and of control devices."""
     columns = _verdicts(rows)
     return _plot(columns[0], [
-        Series(label="exposed", values=columns[4], color="kill"),
-        Series(label="control", values=columns[5], color="control"),
+        Series(label="exposed", values=columns[5], color="kill"),
+        Series(label="control", values=columns[6], color="control"),
     ], "first crashes since the rollout began")  # fmt: skip
 
 
 def exposure(rows: Table) -> Plot:
     """Return how many devices are exposed."""
     columns = _verdicts(rows)
-    return _plot(columns[0], [Series(label="exposed", values=columns[6], color="control")], "devices")
+    return _plot(columns[0], [Series(label="exposed", values=columns[7], color="control")], "devices")
 
 
 def ratio(rows: Table) -> Plot:
     """Return the crash-rate ratio of the arms with its interval; where it can't be told, nothing."""
     columns = _verdicts(rows)
-    shown = [[_drawn_ratio(value) for value in column] for column in columns[7:10]]
+    shown = [[_drawn_ratio(value) for value in column] for column in columns[8:11]]
     plot = _plot(columns[0], [
         Series(label="ratio", values=shown[0], color="kill"),
         Series(label="lower bound (95 %)", values=shown[1], color="control", dashed=True),
         Series(label="upper bound (95 %)", values=shown[2], color="control", dashed=True),
-        Series(label="tolerated", values=columns[10], color="hold", dashed=True),
+        Series(label="tolerated", values=columns[11], color="hold", dashed=True),
     ], "exposed to control, drawn between a hundredth and ten thousand")  # fmt: skip
     plot.log = True
     return plot
@@ -179,7 +180,7 @@ ROLLOUT_PLOTS = {
 
 def _verdicts(rows: Table) -> list[list[Any]]:
     columns: list[list[Any]] = [[_float(value) for value in column] for column in zip(*rows, strict=True)]
-    return columns or [[] for _ in range(11)]
+    return columns or [[] for _ in range(12)]
 
 
 def _by_name(rows: Table) -> dict[str, dict[float, float]]:

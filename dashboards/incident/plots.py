@@ -35,13 +35,16 @@ def evidence(material: Material) -> str:
     points = material.points
     most = max(one.evidence for one in points)
     needed = points[-1].needed_to_kill
-    high = max(most, needed) * 1.25
+    high = max(most, needed, *(one.may_hold for one in points)) * 1.25
     reached = "crosses what a kill needs" if most >= needed else "stays below what a kill needs"
     lines = [
-        Line("evidence of harm, its highest so far", _steps(points, lambda one: one.evidence), "b"),
+        Line("evidence of harm, what a kill goes by", _steps(points, lambda one: one.evidence), "b"),
         Line("needed to hold", _steps(points, lambda one: one.needed_to_hold), "c", dotted=True),
         Line("needed to kill", _steps(points, lambda one: one.needed_to_kill), "a", dashed=True),
     ]
+    # Releases before this number did not keep it.
+    if any(one.may_hold for one in points):
+        lines.insert(1, Line("what a hold goes by", _steps(points, lambda one: one.may_hold), "c"))
     return line_chart(
         f"The evidence {reached}",
         f"Evidence against the update as a power of ten over event time: {power(most)} at its highest, where "

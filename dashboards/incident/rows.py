@@ -18,10 +18,11 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """The numbers of one verdict; evidence as powers of ten."""
+    """The numbers of one verdict: `evidence` is what a kill, `may_hold` what a hold goes by, both powers of ten."""
 
     at_ms: int
     evidence: float
+    may_hold: float
     needed_to_hold: float
     needed_to_kill: float
     crashes_exposed: int

@@ -1,5 +1,5 @@
--- A rollout's verdicts over event time, at most six hundred points: evidence, what a hold and a kill need, crashes in
--- both arms, devices exposed, and the rate ratio with its interval.
+-- A rollout's verdicts over event time, at most six hundred points: evidence that a hold and that a kill goes by, what
+-- each needs, crashes in both arms, devices exposed, and the rate ratio with its interval.
 -- param rollout String: its id
 WITH
     (SELECT min(at) FROM verdicts WHERE rollout = {rollout:String}) AS began,
@@ -7,7 +7,8 @@ WITH
     greatest(1, intDiv(dateDiff('second', began, ended), 600)) AS step
 SELECT
     toUnixTimestamp64Milli(max(at)) / 1000 AS t,
-    argMax(log10_evidence_max, (at, log_offset)) AS evidence,
+    argMax(JSONExtractFloat(json, 'evidence', 'log10_hold_max'), (at, log_offset)) AS may_hold,
+    argMax(log10_evidence_max, (at, log_offset)) AS may_kill,
     argMax(log10_needed_to_hold, (at, log_offset)) AS needed_to_hold,
     argMax(log10_needed_to_kill, (at, log_offset)) AS needed_to_kill,
     argMax(crashes_exposed, (at, log_offset)) AS exposed_crashes,

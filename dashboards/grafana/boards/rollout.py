@@ -49,14 +49,14 @@ ROLLOUT = Board(
                     Asked("rollout/evidence"),
                     unit="none",
                     colors={
-                        "with_everybody": SKY,
-                        "evidence": BLUE,
+                        "may_hold": SKY,
+                        "may_kill": BLUE,
                         "needed_to_hold": ORANGE,
                         "needed_to_kill": RED,
                     },
                     dashed=("needed_to_hold", "needed_to_kill"),
-                    about="A hold goes by everybody's, and counts what may not kill yet: it may come before its line."
-                    " Valid at any moment one looks; decisions latch at the first crossing.",
+                    about="A hold counts everybody, and methods that may not kill yet; a kill must stand without any"
+                    " one tenant. Valid at any moment one looks; decisions latch at the first crossing.",
                 ),
                 series(
                     "Crash-rate ratio",

@@ -4,7 +4,8 @@
 -- param to_ms Int64: last moment
 -- param step_ms Int64: length of a step
 SELECT
-    toUnixTimestamp64Milli(at) AS at_ms, log10_evidence_max AS evidence, log10_needed_to_hold AS needed_to_hold,
+    toUnixTimestamp64Milli(at) AS at_ms, log10_evidence_max AS evidence,
+    JSONExtractFloat(json, 'evidence', 'log10_hold_max') AS may_hold, log10_needed_to_hold AS needed_to_hold,
     log10_needed_to_kill AS needed_to_kill, crashes_exposed, crashes_control, exposed,
     JSONExtract(json, 'heard_share', 'Nullable(Float64)') AS heard_share
 FROM verdicts FINAL

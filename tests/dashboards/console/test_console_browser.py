@@ -106,8 +106,10 @@ def test_plots_are_of_the_store_and_drawn(browser: Browser, watched: Watched, ki
         plot = found.page.evaluate(asked, f"/console/plot/evidence?rollout={killed}")
         series = {one["label"]: one["values"] for one in plot["series"]}
         rows = watched.rows(f"SELECT max(log10_evidence_max) AS most FROM verdicts WHERE rollout = '{killed}'")
-        assert series["evidence"][-1] == pytest.approx(float(rows[0]["most"]))
-        assert series["evidence"][-1] >= series["needed to kill"][-1] > series["needed to hold"][-1]
+        assert series["evidence that a kill goes by"][-1] == pytest.approx(float(rows[0]["most"]))
+        assert series["evidence that a kill goes by"][-1] >= series["needed to kill"][-1]
+        assert series["evidence that a hold goes by"][-1] >= series["needed to hold"][-1]
+        assert series["needed to kill"][-1] > series["needed to hold"][-1]
         crashes = found.page.evaluate(asked, f"/console/plot/crashes?rollout={killed}")
         exposed = next(one["values"][-1] for one in crashes["series"] if one["label"] == "exposed")
         known = watched.rows("SELECT uniqExact(device) AS devices FROM crashes WHERE signature LIKE 'csagent%'")

@@ -123,6 +123,15 @@ def test_recovery_is_told_from_the_first_device_that_is_back() -> None:
     assert "7 devices recovered, 2 looping, 0 silent" in dict(plots(made))["recovery"]
 
 
+def test_what_a_hold_goes_by_is_drawn_where_the_record_has_it() -> None:
+    """A record of a release before that number draws what a kill goes by alone."""
+    said = answers()
+    assert "what a hold goes by" not in dict(plots(material(said)))["evidence"]
+    for row in said["verdict_points"]:
+        row["may_hold"] = row["evidence"] + 1.5
+    assert "what a hold goes by" in dict(plots(material(said)))["evidence"]
+
+
 def test_tenants_that_come_back_are_named_where_reports_have_told_their_names() -> None:
     names = {one.name for one in material().reach if one.dimension == "tenant"}
     assert {one.tenant for one in material().recovery_parts} <= names

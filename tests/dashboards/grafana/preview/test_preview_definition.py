@@ -45,7 +45,7 @@ def test_a_panel_that_asks_prometheus_is_refused() -> None:
 
 def test_a_field_has_the_defaults_and_what_its_overrides_make_of_them() -> None:
     panel = committed("cordon-rollout").panel(EVIDENCE)
-    plain, dashed = panel.config("evidence"), panel.config("needed_to_kill")
+    plain, dashed = panel.config("may_kill"), panel.config("needed_to_kill")
     assert (plain["unit"], plain["custom.lineWidth"], plain["noValue"]) == ("none", 2, "nothing in this time")
     assert plain["color"] == {"mode": "fixed", "fixedColor": "#0072B2"}
     assert "custom.lineStyle" not in plain
@@ -58,7 +58,7 @@ def test_a_rule_that_is_not_known_is_an_error() -> None:
     rule = {"matcher": {"id": "byType", "options": "number"}, "properties": []}
     board = changed(made_of("cordon-rollout"), EVIDENCE, fieldConfig={"defaults": {}, "overrides": [rule]})
     with pytest.raises(PreviewError, match=r"'byType'.*byName and byRegexp"):
-        board.panel(EVIDENCE).config("evidence")
+        board.panel(EVIDENCE).config("may_kill")
 
 
 @pytest.mark.parametrize("text", ["red", "#0072B2; } body { display: none", "rgb(0, 0, 0)", "#0072B2\n"])

@@ -15,7 +15,7 @@ from support.previews import END, EVIL, START, Told, answering, changed, made_of
 EVIDENCE = "Evidence of harm (power of ten)"
 TIME = "2024-07-19 04:30:00"
 RISING: Told = (
-    {"time": "DateTime", "evidence": "Float64", "needed_to_kill": "Float64"},
+    {"time": "DateTime", "may_kill": "Float64", "needed_to_kill": "Float64"},
     [["2024-07-19 04:10:00", 0.5, 6.0], [TIME, 7.25, 6.0]],
 )
 MARKS: Told = (
@@ -63,7 +63,7 @@ def test_annotations_are_listed_with_their_times_and_no_more_than_fit() -> None:
 @pytest.mark.parametrize(
     ("label", "kinds"),
     [
-        (EVIDENCE, {"time": "DateTime", "evidence": "Float64"}),
+        (EVIDENCE, {"time": "DateTime", "may_kill": "Float64"}),
         ("Exposed crashes", {"crashes_exposed": "UInt64"}),
         ("Rings", {"ring": "String", "share": "Float64"}),
     ],

@@ -44,10 +44,10 @@ def drawn(panel: Panel, *answers: Answer) -> Drawing:
 
 
 def test_lines_have_the_colours_dashes_and_widths_of_the_board() -> None:
-    names = ("with_everybody", "evidence", "needed_to_hold", "needed_to_kill")
+    names = ("may_hold", "may_kill", "needed_to_hold", "needed_to_kill")
     found = made(EVIDENCE, wide(*names, rows=[[0, 1.0, 0.5, 3.0, 6.0], [1, 9.0, 7.0, 3.0, 6.0]]))
     assert found.legend == [
-        ("with_everybody", "#56B4E9", False), ("evidence", "#0072B2", False),
+        ("may_hold", "#56B4E9", False), ("may_kill", "#0072B2", False),
         ("needed_to_hold", "#E69F00", True), ("needed_to_kill", "#D55E00", True),
     ]  # fmt: skip
     assert found.drawing is not None
@@ -76,7 +76,7 @@ def test_values_at_the_axis_have_the_unit_of_the_board() -> None:
 
 
 def test_an_axis_begins_at_the_least_value_of_the_board() -> None:
-    assert drawn(EVIDENCE, wide("evidence", rows=[[0, 5.0], [1, 6.0]])).low == 0
+    assert drawn(EVIDENCE, wide("may_kill", rows=[[0, 5.0], [1, 6.0]])).low == 0
 
 
 def test_a_logarithmic_axis_has_powers_of_ten_and_leaves_out_what_has_none() -> None:
@@ -114,8 +114,8 @@ def test_no_more_than_so_many_lines_are_drawn_and_the_rest_is_counted() -> None:
 
 
 def test_no_rows_and_no_values_are_nothing() -> None:
-    assert made(EVIDENCE, wide("evidence", rows=[])).drawing is None
-    assert made(EVIDENCE, wide("evidence", rows=[[0, None]])).drawing is None
+    assert made(EVIDENCE, wide("may_kill", rows=[])).drawing is None
+    assert made(EVIDENCE, wide("may_kill", rows=[[0, None]])).drawing is None
 
 
 def test_a_plot_needs_moments_and_numbers() -> None:
