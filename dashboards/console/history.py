@@ -20,6 +20,8 @@ from ingest.store.queries import named_queries
 
 QUERIES = Path(__file__).parent / "queries"
 FRESH_SECONDS = 20.0
+# Rows that are not there yet may come at any moment: a rollout that was just pushed is looked at most of all.
+EMPTY_FRESH_SECONDS = 2.0
 KEPT_MAX = 256
 NO_STORE = "This Cordon keeps no store, so there is no history. Run it with one, or point the process at a ClickHouse."
 _line_decoder = msgspec.json.Decoder(list[Any])
@@ -127,7 +129,7 @@ class History:
             raise HistoryError(NO_STORE)
         key = (name, *sorted(values.items()))
         now, known = self._timer(), self._kept.get(key)
-        if known is not None and (not known[1].done() or now - known[0] < fresh_seconds):
+        if known is not None and (not known[1].done() or now - known[0] < _fresh(known[1], fresh_seconds)):
             return await asyncio.shield(known[1])
         asked = asyncio.ensure_future(self._asked(rows, name, values))
         # Whoever comes meanwhile waits for the same answer; one that nobody awaits any more must not complain.
@@ -144,3 +146,8 @@ class History:
         except StoreError as error:
             text = str(error).strip().partition("\n")[0][:200]
             raise HistoryError(f"The store did not answer: {text}. It is asked again in a moment.") from error
+
+
+def _fresh(answer: "asyncio.Future[Table]", fresh_seconds: float) -> float:
+    there = answer.exception() is not None or bool(answer.result())
+    return fresh_seconds if there else min(fresh_seconds, EMPTY_FRESH_SECONDS)

@@ -32,6 +32,20 @@ def test_however_many_ask_the_store_is_asked_once_in_a_while() -> None:
     asyncio.run(scenario())
 
 
+def test_what_is_not_there_yet_is_asked_for_again_soon() -> None:
+    async def scenario() -> None:
+        now = [0.0]
+        rows = MemoryRows()
+        found = History(rows, lambda: now[0])
+        assert await found.ask("pagings") == []
+        rows.answers["pagings"] = [[1]]
+        assert await found.ask("pagings") == []
+        now[0] = history.EMPTY_FRESH_SECONDS + 0.1
+        assert await found.ask("pagings") == [[1]]
+
+    asyncio.run(scenario())
+
+
 def test_answers_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "KEPT_MAX", 3)
 

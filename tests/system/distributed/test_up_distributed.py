@@ -88,10 +88,10 @@ def test_the_console_shows_it_with_its_history(cordon: DistributedProcess, kille
             assert page.status_code == 200, path
             assert "1 stopped" in page.text, path
         assert "grouping/3" in browser.get("/health").text
-        for _ in eventually(20, "the evidence in ClickHouse"):
+        for _ in eventually(60, "the evidence in ClickHouse"):
             plot = browser.get("/console/plot/evidence", params={"rollout": killed}).json()
             evidence = {one["label"]: one["values"] for one in plot["series"]}
-            if evidence and evidence["evidence"][-1] >= evidence["needed to kill"][-1]:
+            if evidence and evidence["evidence that a kill goes by"][-1] >= evidence["needed to kill"][-1]:
                 break
         # These crashes tell of no versions on disk, so no signature is stored by version; the question has to run.
         assert "Nothing is stored" in browser.get("/console/table/signatures", params={"rollout": killed}).text
