@@ -5,6 +5,7 @@ the rollout until it names every cell again: counts that missed a step may under
 understated share makes false kills. Counts are kept by cell and tenant group, so that any group can be left out.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -304,6 +305,9 @@ class CohortCounts:
         """
         count = len(places)
         found = Shares(np.empty((count, ROWS)), *(np.empty(count) for _ in range(4)))
+        # Crashes of one step come from few cells and margins, whose counts are the same for all of them.
+        rows_at, enrichment = functools.cache(self._rows_at), functools.cache(self.margins.enrichment)
+        enrichment_within = functools.cache(self.margins.enrichment_within)
         for index, place in enumerate(places):
             if place.at_ms > place.since_ms:
                 span = place.since_ms, place.watermark_ms
@@ -314,10 +318,10 @@ class CohortCounts:
             crashed = bool(exposed[index])
             cell = self.cells[place.column]
             reached = float(bound.reach_of([ring_of(cell)], span[1])[0])
-            known, control = self._rows_at(span, self._pairs_of[place.column])
+            known, control = rows_at(span, tuple(self._pairs_of[place.column]))
             upper = _upper(known, control, reached, crashed)
             for margin in place.margins:
-                upper = corrected(upper, self.margins.enrichment(margin))
+                upper = corrected(upper, enrichment(margin))
             # Where nobody is or may be exposed, a control's crash says nothing, and must not be made to.
             least = bound.share_least if crashed or reached > 0 or known[NOBODY] > 0 else 0.0
             found.upper[index] = np.maximum(upper, least)
@@ -326,17 +330,17 @@ class CohortCounts:
             found.known_group[index] = _known(float(mine[0]), float(others[0]), crashed)
             own = _upper(mine, others, reached, crashed)
             for margin in place.margins:
-                own = corrected(own, self.margins.enrichment_within(margin, place.group))
+                own = corrected(own, enrichment_within(margin, place.group))
             found.own[index] = max(float(own[0]), least)
             siblings = self._bases[base_of(cell)]
             if len(siblings) > 1:
-                pairs = [pair for column in siblings for pair in self._pairs_of[column]]
-                known, control = self._rows_at(span, pairs)
+                pairs = tuple(pair for column in siblings for pair in self._pairs_of[column])
+                known, control = rows_at(span, pairs)
                 upper = _upper(known, control, reached, crashed)
             found.marginal[index] = max(float(upper[NOBODY]), least)
         return found
 
-    def _rows_at(self, span: tuple[int, int], pairs: list[int]) -> tuple[Counts, Counts]:
+    def _rows_at(self, span: tuple[int, int], pairs: tuple[int, ...]) -> tuple[Counts, Counts]:
         """Return the envelope of exposed and control devices of some pairs: shapes (33,), row j without group j."""
         columns = np.array(pairs, dtype=np.int64)
         known, control = self._history.envelope(*span, columns)
