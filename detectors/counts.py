@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from detectors.cell_margins import CellMargins, base_of, rivals_of
 from detectors.delay import corrected
-from detectors.exposure import Counts, ExposureBound, ring_of
+from detectors.exposure import Counts, ExposureBound, ring_of, share_known, share_upper
 from detectors.history import CELLS_MAX, COUNT_MAX, KEPT_MS, CountHistory, HistoryState
 from detectors.margin_counts import MarginCounts, MarginCountsState
 from detectors.tenants import GROUPS, NOBODY, ROWS
@@ -319,16 +319,16 @@ class CohortCounts:
             cell = self.cells[place.column]
             reached = float(bound.reach_of([ring_of(cell)], span[1])[0])
             known, control = rows_at(span, tuple(self._pairs_of[place.column]))
-            upper = _upper(known, control, reached, crashed)
+            upper = share_upper(known, control, reached, crashed)
             for margin in place.margins:
                 upper = corrected(upper, enrichment(margin))
             # Where nobody is or may be exposed, a control's crash says nothing, and must not be made to.
             least = bound.share_least if crashed or reached > 0 or known[NOBODY] > 0 else 0.0
             found.upper[index] = np.maximum(upper, least)
-            found.known[index] = _known(float(known[NOBODY]), float(control[NOBODY]), crashed)
+            found.known[index] = share_known(float(known[NOBODY]), float(control[NOBODY]), crashed)
             mine, others = (rows[NOBODY:] - rows[place.group] for rows in (known, control))
-            found.known_group[index] = _known(float(mine[0]), float(others[0]), crashed)
-            own = _upper(mine, others, reached, crashed)
+            found.known_group[index] = share_known(float(mine[0]), float(others[0]), crashed)
+            own = share_upper(mine, others, reached, crashed)
             for margin in place.margins:
                 own = corrected(own, enrichment_within(margin, place.group))
             found.own[index] = max(float(own[0]), least)
@@ -336,7 +336,7 @@ class CohortCounts:
             if len(siblings) > 1:
                 pairs = tuple(pair for column in siblings for pair in self._pairs_of[column])
                 known, control = rows_at(span, pairs)
-                upper = _upper(known, control, reached, crashed)
+                upper = share_upper(known, control, reached, crashed)
             found.marginal[index] = max(float(upper[NOBODY]), least)
         return found
 
@@ -389,16 +389,3 @@ class CohortCounts:
         counts._history = CountHistory.restore(state.history)
         counts.margins = MarginCounts.restore(state.margins, counts.live)
         return counts
-
-
-def _upper(known: Counts, control: Counts, reached: float, crashed: bool) -> Floats:
-    # Not rounded up: of a cell of three devices a rule that reaches half of a ring reaches one and a half on average.
-    most = np.maximum(known, (known + control) * reached)
-    exposed, others = most + crashed, np.maximum(known + control - most, not crashed)
-    share: Floats = exposed / np.maximum(exposed + others, 1)
-    return share
-
-
-def _known(known: float, control: float, crashed: bool) -> float:
-    exposed, others = max(known, float(crashed)), max(control, float(not crashed))
-    return exposed / max(exposed + others, 1.0)

@@ -50,6 +50,21 @@ def upper_bound(known: Counts, control: Counts, reached: npt.NDArray[np.float64]
     return np.maximum(known, declared)
 
 
+def share_upper(known: Counts, control: Counts, reached: float, crashed: bool) -> npt.NDArray[np.float64]:
+    """Return the upper bound of the exposed share at risk where a ring is reached in part; who crashed counts in."""
+    # Not rounded up: of a cell of three devices a rule that reaches half of a ring reaches one and a half on average.
+    most = np.maximum(known, (known + control) * reached)
+    exposed, others = most + crashed, np.maximum(known + control - most, not crashed)
+    share: npt.NDArray[np.float64] = exposed / np.maximum(exposed + others, 1)
+    return share
+
+
+def share_known(known: float, control: float, crashed: bool) -> float:
+    """Return the share of devices known to be exposed among those at risk; the one that crashed counts in its arm."""
+    exposed, others = max(known, float(crashed)), max(control, float(not crashed))
+    return exposed / max(exposed + others, 1.0)
+
+
 class ExposureBound:
     """What one rollout's declaration says of its cells."""
 
