@@ -4,14 +4,12 @@ The last step of a report. Invariants: every text is made plain and escaped, wha
 that lets no script run and nothing be fetched; the same material gives the same bytes.
 """
 
-import base64
 import functools
-import hashlib
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from dashboards.incident import words
@@ -19,6 +17,7 @@ from dashboards.incident.material import Material
 from dashboards.incident.plots import plots
 from dashboards.incident.summary import summary, unseen
 from dashboards.incident.timeline import MARKS, time_line
+from dashboards.one_file import source_hash, templates_in
 from dashboards.svg import styles
 from detectors.policy import Policy
 from detectors.verdict import REASON_DOCS
@@ -41,7 +40,7 @@ def page(material: Material) -> str:
         .render(
             m=material,
             style=Markup(style),  # noqa: S704  # our own files
-            style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+            style_hash=source_hash(style),
             plots=[(name, Markup(svg)) for name, svg in plots(material)],  # noqa: S704  # dashboards.svg escapes
             summary=summary(material),
             time_line=time_line(material),
@@ -57,18 +56,10 @@ def page(material: Material) -> str:
 
 @functools.cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=_made_plain,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
+    environment = templates_in(_TEMPLATES)
     for name in ("moment", "span", "count", "power", "percent", "rough"):
         environment.filters[name] = getattr(words, name)
     return environment
-
-
-def _made_plain(value: Any) -> Any:
-    """Make whatever a template says plain; what is markup already was made here."""
-    return words.plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _flat(policy: Policy | None) -> list[tuple[str, str]]:

@@ -5,17 +5,15 @@ uPlot and the one beside this file, by their hashes; the caption names the board
 Grafana drew it.
 """
 
-import base64
 import functools
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from dashboards.grafana.macros import View
@@ -25,7 +23,7 @@ from dashboards.grafana.preview.definition import Annotation, Board, Panel
 from dashboards.grafana.preview.series import Mark, Plot, plot
 from dashboards.grafana.preview.states import ROW_PIXELS, TimeLine, time_line
 from dashboards.grafana.preview.values import moment
-from dashboards.incident.words import plain
+from dashboards.one_file import source_hash, templates_in
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 # A board is this wide, and a row of it this high, on a screen of 1,600 pixels; the title of a panel takes its part.
@@ -110,7 +108,7 @@ def _page(
         # In a script element only `<` could end it.
         drawing=Markup(msgspec.json.encode(drawing).decode().replace("<", "\\u003c")),  # noqa: S704  # numbers, colours
         style=Markup(style), scripts=[Markup(one) for one in scripts],  # noqa: S704  # our own files
-        style_hash=_hash(style), script_hashes=[_hash(one) for one in scripts],
+        style_hash=source_hash(style), script_hashes=[source_hash(one) for one in scripts],
     )  # fmt: skip
 
 
@@ -146,17 +144,6 @@ def _own(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _hash(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
 @functools.cache
 def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=_made_plain,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-
-
-def _made_plain(value: Any) -> Any:
-    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return templates_in(_TEMPLATES)
