@@ -5,7 +5,7 @@ an upper bound, for evidence of health it is what is known for sure.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -21,7 +21,6 @@ from detectors.gate_report import report_of
 from detectors.policy import Policy
 from detectors.verdict import GateReport
 from ingest.minutes import minute_of, offset_seconds
-from ingest.tenancy import tenant_group
 
 _SECOND_MS: Final = 1000
 _DAY_MS: Final = 86_400_000.0
@@ -42,7 +41,7 @@ class DeviceTimeState(msgspec.Struct, kw_only=True):
     gated_ms: int
     crashes: dict[int, list[int]]
     seconds: dict[int, list[float]]
-    answer: GateAnswer | None
+    gate_answer: GateAnswer | None = None
 
 
 class DeviceTime:
@@ -56,7 +55,7 @@ class DeviceTime:
         age: what the update has been through.
     """
 
-    def __init__(self, policy: Policy, origin_ms: int, rollout: str) -> None:
+    def __init__(self, policy: Policy, origin_ms: int, rollout: str, trusted: Sequence[int]) -> None:
         terms = policy.gate
         self.gate = Gate(
             HarmBound(ratio=terms.ratio, excess_per_device_day=terms.excess_per_device_day),
@@ -68,7 +67,7 @@ class DeviceTime:
         self._origin_ms = origin_ms
         self._offset_s = offset_seconds(rollout)
         self._leave_one_out = policy.tenants_least > 1
-        self._trusted = sorted({tenant_group(name) for name in policy.trusted_tenants})
+        self._trusted = trusted
         self._looked_ms = 0
         self._gated_ms = 0
         self._crashes: dict[int, list[int]] = {}
@@ -171,7 +170,7 @@ class DeviceTime:
             gated_ms=self._gated_ms,
             crashes=self._crashes,
             seconds=self._seconds,
-            answer=self._answer,
+            gate_answer=self._answer,
         )
 
     def load(self, state: DeviceTimeState) -> None:
@@ -179,7 +178,7 @@ class DeviceTime:
         self.gate, self.age = Gate.restore(state.gate), AgeWatch.restore(state.age)
         self._looked_ms, self._gated_ms = state.looked_ms, state.gated_ms
         self._crashes, self._seconds = state.crashes, state.seconds
-        self._answer = state.answer
+        self._answer = state.gate_answer
 
 
 def next_ring(counts: CohortCounts, bound: ExposureBound, at_ms: int, share_least: float) -> Mapping[str, float]:

@@ -96,7 +96,7 @@ class Tracker:
         weights = policy.weights
         self._weights = (weights.rate_ratio, weights.new_signature, weights.silence, weights.baseline)
         self._latch = Latch(self._weights, self._trusted_groups, one_may_kill=policy.tenants_least <= 1)
-        self._time = DeviceTime(policy, self.origin_ms, self.rollout)
+        self._time = DeviceTime(policy, self.origin_ms, self.rollout, self._trusted_groups)
         self._wave, self.recovery = ControlWave(), RecoveryCounts()
         self._hour = HourTally(product_key(self.vendor, self.product), self.origin_ms)
         if isinstance(window, Rollout):
